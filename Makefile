@@ -1,0 +1,35 @@
+# Every target makes the environment first if it is missing or old; a second call starts at once.
+# PYTHON names the Python to make it with: make lab PYTHON=python3.12
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11 .venv/bin/python
+BIN := .venv/bin
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)# JupyterLab does not start as root without it
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
+
+lab: environment  ## open the lectures in JupyterLab (LAB_ARGS: its options, such as --no-browser)
+	$(BIN)/python -m jupyterlab lectures $(ROOT) $(LAB_ARGS)
+
+test: environment  ## run all tests, every notebook, the linter (TEST_ARGS: pytest's options, such as -k vae)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=2 --dist=loadfile $(TEST_ARGS)
+	$(BIN)/ruff check
+	$(BIN)/course notebooks --check
+
+lectures: environment  ## run every lecture from top to bottom into build/
+	$(BIN)/course lectures
+
+notebooks: environment  ## make the notebooks from their sources in solutions/ and run what changed
+	$(BIN)/course notebooks
+
+checkpoints: environment  ## train the networks in course_utils/checkpoints again
+	$(BIN)/course checkpoints
+
+bench: environment  ## measure against peers; prints ratios
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+environment:
+	@for python in $(PYTHON); do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && exec $$python course_utils/bootstrap.py; \
+	done; echo "No Python 3.11 or newer found as $(PYTHON): install one from https://www.python.org/downloads/" >&2; exit 1
+
+.PHONY: help lab test lectures notebooks checkpoints bench environment

@@ -1,0 +1,386 @@
+"""Lecture 1: Kullback-Leibler divergence, its relatives, and the evidence lower bound.
+
+The functions stand in the order of the lecture, each under the number of its row. All results are in nats.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal
+
+from course_utils.errors import choose, require
+
+KINDS = ("forward", "reverse", "js")
+
+
+# 1.1 Divergence of tables and by Monte Carlo ---------------------------------------------------------------------
+
+
+class Estimate(NamedTuple):
+    """A Monte Carlo mean and its standard error, in the unit of the samples."""
+
+    value: Tensor
+    se: Tensor
+
+
+def estimate(samples: Tensor) -> Estimate:
+    """Return the mean of independent samples (N, ...) and its standard error, each (...)."""
+    require(len(samples) > 1, f"{len(samples)} sample given; a standard error needs at least 2")
+    return Estimate(samples.mean(0), samples.std(0) / math.sqrt(len(samples)))
+
+
+def check_table(p: Tensor, name: str = "p") -> Tensor:
+    """Return `p` (..., C) if it is a table of probabilities; else raise ``ValueError``."""
+    require(bool((p >= 0).all()), f"{name} has the negative entry {p.min().item():.4g}; probabilities are >= 0")
+    total = p.sum(-1)
+    worst = total.flatten()[(total - 1).abs().argmax()].item()
+    require(abs(worst - 1) < 1e-5, f"{name} sums to {worst:.6g}; a table must sum to 1: divide it by its sum")
+    return p
+
+
+def kl_table(p: Tensor, q: Tensor) -> Tensor:
+    """Return KL(p||q) = sum p log(p/q) in nats for tables (..., C): result (...). Infinite where p > 0 = q.
+
+    Raises ``ValueError`` for a table with negative entries or a sum other than 1.
+    """
+    check_table(p, "p")
+    check_table(q, "q")
+    require(p.shape[-1] == q.shape[-1], f"p has {p.shape[-1]} entries and q {q.shape[-1]}; they must be equally many")
+    return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)  # xlogy(0, 0) = 0: impossible outcomes cost nothing
+
+
+def entropy_table(p: Tensor) -> Tensor:
+    """Return the entropy -sum p log p in nats of tables (..., C): result (...)."""
+    return -torch.xlogy(check_table(p), p).sum(-1)
+
+
+# 1.4 and 1.5 Divergences by quadrature on a grid, and fitting a Gaussian with each ---------------------------------
+
+
+def gaussian_log_prob(x: Tensor, mu: Tensor | float, sigma: Tensor | float) -> Tensor:
+    """Return log N(x; mu, sigma^2) elementwise, broadcast. Raises ``ValueError`` for sigma <= 0."""
+    mu, sigma = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (mu, sigma))
+    check_sigma(sigma)
+    return -0.5 * ((x - mu) / sigma) ** 2 - sigma.log() - 0.5 * math.log(2 * math.pi)
+
+
+def check_sigma(sigma: Tensor, name: str = "sigma") -> Tensor:
+    """Return `sigma` if all of it is positive; else raise ``ValueError``."""
+    require(
+        bool((sigma > 0).all()),
+        f"{name} = {sigma.min().item():.4g} is not positive; a standard deviation must be: parameterise its logarithm",
+    )
+    return sigma
+
+
+def mixture(weights, means, sigmas) -> MixtureSameFamily:
+    """Return the one-dimensional Gaussian mixture with C weights, means and standard deviations, in float64.
+
+    Raises ``ValueError`` for weights that are no table, sigma <= 0, or different lengths.
+    """
+    weights, means, sigmas = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, sigmas))
+    require(
+        weights.ndim == 1 and weights.shape == means.shape == sigmas.shape,
+        f"weights, means, sigmas have shapes {tuple(weights.shape)}, {tuple(means.shape)}, {tuple(sigmas.shape)}; "
+        "one list of the same length each is needed",
+    )
+    return MixtureSameFamily(Categorical(check_table(weights, "weights")), Normal(means, check_sigma(sigmas)))
+
+
+def alpha_of(kind: str | float) -> float | None:
+    """Return the alpha of a divergence: 1 for "forward", 0 for "reverse", a number for itself, None for "js"."""
+    if isinstance(kind, str):
+        return {"forward": 1.0, "reverse": 0.0, "js": None}[choose(kind, KINDS, "divergence")]
+    require(0 <= kind <= 1, f"alpha = {kind} is outside [0, 1]; 0 is reverse KL, 1 is forward KL")
+    return float(kind)
+
+
+def integrand(log_p: Tensor, log_q: Tensor, kind: str | float) -> Tensor:
+    """Return a function on the grid, >= 0 everywhere, whose integral is the divergence of p from q.
+
+    `log_p`, `log_q`: log densities (..., G) on the same grid; `kind`: "forward" KL(p||q), "reverse" KL(q||p), "js", or
+    alpha in [0, 1] for Amari's alpha-divergence, which runs from reverse (0) to forward KL (1). Terms that integrate to
+    zero, such as q - p, are added so that the integrand itself is never negative. Result (..., G).
+    """
+    p, q, alpha = log_p.exp(), log_q.exp(), alpha_of(kind)
+    if alpha is None:
+        log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+        return 0.5 * (p * (log_p - log_m) + q * (log_q - log_m))
+    if alpha == 1:
+        return p * (log_p - log_q) - p + q
+    if alpha == 0:
+        return q * (log_q - log_p) - q + p
+    return (alpha * p + (1 - alpha) * q - (alpha * log_p + (1 - alpha) * log_q).exp()) / (alpha * (1 - alpha))
+
+
+def divergence(log_p: Tensor, log_q: Tensor, x: Tensor, kind: str | float) -> Tensor:
+    """Return the divergence in nats by the trapezoidal rule on the grid x (G,): log_p, log_q (..., G) give (...)."""
+    return torch.trapezoid(integrand(log_p, log_q, kind), x)
+
+
+class GaussianFit(NamedTuple):
+    """Gaussians found from S starts: mu, sigma, divergence (S,), and the path (steps + 1, S, 2) of (mu, sigma)."""
+
+    mu: Tensor
+    sigma: Tensor
+    value: Tensor
+    path: Tensor
+
+
+def fit_gaussian(
+    log_p: Tensor,
+    x: Tensor,
+    kind: str | float,
+    mu: Tensor | float,
+    sigma: Tensor | float,
+    steps: int = 200,
+    lr: float = 0.1,
+) -> GaussianFit:
+    """Fit N(mu, sigma^2) to p by descending a divergence from S starts at once; gradients by autograd.
+
+    `log_p` (G,) on the grid `x` (G,); `kind` as in ``integrand``; `mu`, `sigma`: the starts, numbers or (S,).
+    Adam on (mu, log sigma), its rate falling linearly to zero. Raises ``ValueError`` for sigma <= 0 or steps < 1.
+    """
+    require(steps >= 1, f"steps = {steps}; at least 1 is needed")
+    mu, sigma = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=x.dtype).reshape(-1) for v in (mu, sigma)))
+    theta = torch.stack([mu, check_sigma(sigma).log()]).requires_grad_()  # (2, S)
+    optimiser = torch.optim.Adam([theta], lr=lr, betas=(0.8, 0.95))
+    path = []
+    for step in range(steps + 1):
+        path.append(torch.stack([theta[0], theta[1].exp()], dim=-1).detach())  # (S, 2)
+        value = divergence(log_p, gaussian_log_prob(x, theta[0][:, None], theta[1].exp()[:, None]), x, kind)  # (S,)
+        if step < steps:
+            (theta.grad,) = torch.autograd.grad(value.sum(), theta)
+            optimiser.param_groups[0]["lr"] = lr * (1 - step / steps)
+            optimiser.step()
+    return GaussianFit(path[-1][:, 0], path[-1][:, 1], value.detach(), torch.stack(path))
+
+
+def landscape(log_p: Tensor, x: Tensor, kind: str | float, mus: Tensor, sigmas: Tensor) -> Tensor:
+    """Return the divergence in nats of p from N(mu, sigma^2) for all pairs of mus (M,) and sigmas (S,): (S, M)."""
+    log_q = gaussian_log_prob(x, mus[None, :, None], sigmas[:, None, None])  # (S, M, G)
+    return divergence(log_p, log_q, x, kind)
+
+
+def moment_match(log_p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the density with values `log_p` (G,) on the grid `x` (G,)."""
+    p = log_p.exp()
+    mu = torch.trapezoid(p * x, x)
+    return mu, torch.trapezoid(p * (x - mu) ** 2, x).sqrt()
+
+
+# 1.6 Gaussians in closed form --------------------------------------------------------------------------------------
+
+
+def kl_gaussian(mu_q: Tensor, sigma_q: Tensor, mu_p: Tensor | float = 0.0, sigma_p: Tensor | float = 1.0) -> Tensor:
+    """Return KL(N(mu_q, sigma_q^2) || N(mu_p, sigma_p^2)) elementwise, in nats. Sum over the last axis for a diagonal.
+
+    All arguments broadcast; the default p is the standard normal. Raises ``ValueError`` for a sigma <= 0.
+    """
+    mu_q, sigma_q, mu_p, sigma_p = (torch.as_tensor(v) for v in (mu_q, sigma_q, mu_p, sigma_p))
+    ratio = check_sigma(sigma_q, "sigma_q") / check_sigma(sigma_p, "sigma_p")
+    return 0.5 * (ratio**2 + ((mu_q - mu_p) / sigma_p) ** 2 - 1) - ratio.log()
+
+
+def kl_gaussian_full(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -> Tensor:
+    """Return KL(N(mu_q, cov_q) || N(mu_p, cov_p)) in nats: means (..., d), covariances (..., d, d), result (...).
+
+    Through Cholesky factors; no inverse is formed. Raises ``ValueError`` for a matrix that is not positive definite.
+    """
+    chol_q, chol_p = cholesky(cov_q, "cov_q"), cholesky(cov_p, "cov_p")
+    trace = torch.linalg.solve_triangular(chol_p, chol_q, upper=False).square().sum((-2, -1))  # tr(cov_p^-1 cov_q)
+    shift = torch.linalg.solve_triangular(chol_p, (mu_q - mu_p)[..., None], upper=False).square().sum((-2, -1))
+    log_det = 2 * (chol_p.diagonal(dim1=-2, dim2=-1).log() - chol_q.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
+    return 0.5 * (trace + shift - mu_q.shape[-1] + log_det)
+
+
+def cholesky(cov: Tensor, name: str) -> Tensor:
+    """Return the lower Cholesky factor of (..., d, d); raise ``ValueError`` naming the matrix if it has none."""
+    factor, info = torch.linalg.cholesky_ex(cov)
+    require(not info.any(), f"{name} is not positive definite; a covariance must be: add a small multiple of identity")
+    return factor
+
+
+# 1.7 A latent-variable model whose every density is known ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ProbabilisticPCA:
+    """Probabilistic PCA: z ~ N(0, I_d), x | z ~ N(W z + mu, sigma^2 I_D). Tipping and Bishop (1999).
+
+    `W` (D, d), `mu` (D,), `sigma` a positive number. Raises ``ValueError`` for other shapes or sigma <= 0.
+    """
+
+    W: Tensor
+    mu: Tensor
+    sigma: float
+
+    def __post_init__(self):
+        require(
+            self.W.ndim == 2 and self.mu.shape == self.W.shape[:1],
+            f"W has shape {tuple(self.W.shape)} and mu {tuple(self.mu.shape)}; (D, d) and (D,) are needed",
+        )
+        check_sigma(torch.as_tensor(self.sigma))
+
+    @classmethod
+    def fit(cls, x: Tensor, d: int) -> "ProbabilisticPCA":
+        """Return the maximum-likelihood model with d latents for data x (N, D); their equations (7) and (8)."""
+        n, dim = x.shape
+        require(1 <= d < dim, f"d = {d} latents; between 1 and {dim - 1} are possible for data with {dim} columns")
+        mu = x.mean(0)
+        values, vectors = torch.linalg.eigh((x - mu).T @ (x - mu) / n)  # ascending
+        variance = values[:-d].mean()
+        return cls(vectors[:, -d:] * (values[-d:] - variance).sqrt(), mu, variance.sqrt().item())
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """(D, d): dimensions of x and of z."""
+        return tuple(self.W.shape)
+
+    def rotate(self, rotation: Tensor) -> "ProbabilisticPCA":
+        """Return the model with W R for an orthogonal R (d, d): the same p(x), another p(z | x)."""
+        return replace(self, W=self.W @ rotation)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "ProbabilisticPCA":
+        """Return the same model with its tensors on `device` in `dtype`."""
+        return replace(self, W=self.W.to(device, dtype), mu=self.mu.to(device, dtype))
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw by ancestral sampling, first z (n, d) from the prior, then x (n, D) given z."""
+        z, noise = (torch.randn(n, k, generator=generator).to(self.W) for k in reversed(self.dims))
+        return z, z @ self.W.T + self.mu + self.sigma * noise
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return log p(z): z (..., d) gives (...)."""
+        return gaussian_log_prob(z, 0.0, 1.0).sum(-1)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x | z): x (..., D) and z (..., d), broadcast, give (...)."""
+        return gaussian_log_prob(x, z @ self.W.T + self.mu, self.sigma).sum(-1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the exact log p(x): x (..., D) gives (...). The marginal is N(mu, W W^T + sigma^2 I)."""
+        return LowRankMultivariateNormal(self.mu, self.W, torch.full_like(self.mu, self.sigma**2)).log_prob(x)
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the exact posterior N(m, S): means (..., d) for x (..., D), and the one covariance (d, d)."""
+        precision = torch.eye(self.dims[1]).to(self.W) + self.W.T @ self.W / self.sigma**2
+        cov = torch.linalg.inv(precision)
+        return (x - self.mu) @ self.W @ cov / self.sigma**2, cov
+
+    def mean_field(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the diagonal Gaussian closest to the posterior in KL(q || posterior): means (..., d), sigmas (d,).
+
+        Its mean is the posterior's, its precisions are the diagonal of the posterior's precision.
+        """
+        return self.posterior(x)[0], (1 + self.W.square().sum(0) / self.sigma**2).rsqrt()
+
+    def elbo(self, x: Tensor, m: Tensor, cov: Tensor) -> Tensor:
+        """Return the exact ELBO of q = N(m, cov): x (..., D), m (..., d), cov (..., d, d) or (d, d) give (...)."""
+        prior = torch.zeros_like(m), torch.eye(m.shape[-1]).to(m)
+        spread = (self.W @ cov).mul(self.W).sum((-2, -1)) / self.sigma**2  # tr(W cov W^T) / sigma^2
+        return self.log_likelihood(x, m) - 0.5 * spread - kl_gaussian_full(m, cov, *prior)
+
+
+def naive_log_weights(model: ProbabilisticPCA, x: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """Return log p(x | z_k) for k draws from the prior: x (B, D) gives (k, B). Their mean weight estimates p(x)."""
+    require(k >= 1, f"k = {k} draws; at least 1 is needed")
+    z = torch.randn(k, 1, model.dims[1], generator=generator).to(x)  # (k, 1, d)
+    return model.log_likelihood(x, z)
+
+
+def effective_sample_size(log_w: Tensor) -> Tensor:
+    """Return (sum w)^2 / sum w^2 over the first axis: log weights (K, ...) give (...), between 1 and K."""
+    w = (log_w - log_w.amax(0)).exp()  # the largest is 1: nothing under- or overflows
+    return w.sum(0) ** 2 / w.square().sum(0)
+
+
+# 1.8 The evidence lower bound --------------------------------------------------------------------------------------
+
+
+def elbo_quadrature(log_joint: Tensor, log_q: Tensor, z: Tensor) -> Tensor:
+    """Return E_q[log p(x, z) - log q(z)] on the grid z (G,): log p(x, z) (..., G) and log q(z) (..., G) give (...)."""
+    return torch.trapezoid(log_q.exp() * (log_joint - log_q), z)
+
+
+def m_step(model: ProbabilisticPCA, x: Tensor, m: Tensor, cov: Tensor) -> ProbabilisticPCA:
+    """Return the model that maximises the mean ELBO for fixed q = N(m_n, cov): x (N, D), m (N, d), cov (d, d).
+
+    Tipping and Bishop (1999), equations (27) and (28), with whatever q the E step allowed; mu stays.
+    """
+    centred = x - model.mu
+    second = m.T @ m + len(x) * cov  # sum of E_q[z z^T], (d, d)
+    w = torch.linalg.solve(second, m.T @ centred).T  # (D, d)
+    residual = centred.square().sum() - 2 * (centred @ w).mul(m).sum() + (w.T @ w).mul(second).sum()
+    return replace(model, W=w, sigma=(residual / centred.numel()).sqrt().item())
+
+
+def em(model: ProbabilisticPCA, x: Tensor, steps: int, diagonal: bool = False) -> tuple[ProbabilisticPCA, Tensor]:
+    """Run EM, or variational EM with a diagonal q: return the model and the mean ELBO after each half step (2 steps,).
+
+    Each E step sets q to the best allowed Gaussian, each M step the model to the best for this q: coordinate ascent.
+    """
+    bounds = []
+    for _ in range(steps):
+        m, cov = model.posterior(x)
+        if diagonal:
+            cov = model.mean_field(x)[1].square().diag()
+        bounds.append(model.elbo(x, m, cov).mean())
+        model = m_step(model, x, m, cov)
+        bounds.append(model.elbo(x, m, cov).mean())
+    return model, torch.stack(bounds)
+
+
+# 1.9 The importance-weighted bound ---------------------------------------------------------------------------------
+
+
+def importance_log_weights(
+    model: ProbabilisticPCA, x: Tensor, m: Tensor, sigma: Tensor, k: int, generator: torch.Generator
+) -> Tensor:
+    """Return log p(x, z_k) - log q(z_k | x) for k draws from q = N(m, diag sigma^2).
+
+    x (B, D), m (B, d), sigma (B, d) or (d,) give (k, B). Raises ``ValueError`` for k < 1 or sigma <= 0.
+    """
+    require(k >= 1, f"k = {k} draws; at least 1 is needed")
+    eps = torch.randn(k, *m.shape, generator=generator).to(m)  # (k, B, d)
+    z = m + check_sigma(sigma) * eps
+    return model.log_prior(z) + model.log_likelihood(x, z) - gaussian_log_prob(z, m, sigma).sum(-1)
+
+
+def iwae_bound(log_w: Tensor) -> Tensor:
+    """Return log (1/K sum w_k) from log weights (K, ...): (...). Burda, Grosse and Salakhutdinov (2016), eq. (8)."""
+    return log_w.logsumexp(0) - math.log(len(log_w))
+
+
+# 1.10 Gradients of an expectation ----------------------------------------------------------------------------------
+
+
+def score_function_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: float, eps: Tensor) -> Tensor:
+    """Return one-sample estimates f(z) (z - mu) / sigma^2 of grad_mu E f(z): noise eps (N, d) gives (N, d).
+
+    Here z = mu + sigma eps; `f` maps (N, d) to (N,) and need not be differentiable. Williams (1992).
+    """
+    z = mu + sigma * eps
+    return f(z)[:, None] * (z - mu) / sigma**2
+
+
+def reparameterised_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: float, eps: Tensor) -> Tensor:
+    """Return one-sample estimates grad_mu f(mu + sigma eps) of grad_mu E f(z): noise eps (N, d) gives (N, d).
+
+    `f` maps (N, d) to (N,) and must be differentiable. Kingma and Welling (2014).
+    """
+    z = (mu + sigma * eps).requires_grad_()  # dz/dmu = 1: the gradient in z is the gradient in mu
+    return torch.autograd.grad(f(z).sum(), z)[0]
+
+
+# 1.11 Amortisation -------------------------------------------------------------------------------------------------
+
+
+def amortised_elbo(model: ProbabilisticPCA, encoder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the exact ELBO with q = N(m, diag sigma^2) read off encoder(x) = (m, log sigma): x (B, D) gives (B,)."""
+    m, log_sigma = encoder(x).chunk(2, dim=-1)  # (B, d) each
+    return model.elbo(x, m, torch.diag_embed((2 * log_sigma).exp()))

@@ -1,0 +1,104 @@
+"""One style for every figure of the course: colour-blind-safe colours, white ground, alt text.
+
+Importing this module sets matplotlib's defaults, so that a figure of the reader's own looks the same.
+"""
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+from IPython.display import display
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from course_utils.errors import require
+
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), by what a colour stands for in the course.
+COLOURS = {
+    "p": "#0072B2",
+    "q": "#D55E00",
+    "gap": "#CC79A7",
+    "good": "#009E73",
+    "sky": "#56B4E9",
+    "amber": "#E69F00",
+    "ink": "#222222",
+    "grey": "#888888",
+}
+CYCLE = [COLOURS[k] for k in ("p", "q", "good", "gap", "amber", "sky", "ink")]
+STYLE = {
+    "axes.prop_cycle": mpl.cycler(color=CYCLE),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 11,
+    "figure.facecolor": "white",
+    "font.size": 11,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "lines.linewidth": 2.0,
+    "savefig.facecolor": "white",
+}
+DPI = 100
+mpl.rcParams.update(STYLE)
+
+
+def shades(n: int) -> list:
+    """Return n colours (r, g, b, a) that go from dark to light and differ in lightness for every eye."""
+    return list(mpl.colormaps["viridis"](np.linspace(0.0, 0.9, n)))
+
+
+def figure(ncols: int = 1, nrows: int = 1, width: float = 10, height: float = 4, **subplots):
+    """Return (figure, axes) in the course's style, on an Agg canvas and unknown to pyplot.
+
+    `width` and `height` are in inches at 100 pixels each; further arguments go to ``Figure.subplots``. Axes are one
+    object for a single panel, else an array as matplotlib gives it.
+    """
+    layout = subplots.pop("layout", "constrained")
+    fig = Figure(figsize=(width, height), dpi=DPI, layout=layout)
+    FigureCanvasAgg(fig)
+    return fig, fig.subplots(nrows, ncols, **subplots)
+
+
+def to_png(fig: Figure) -> bytes:
+    """Return the figure as PNG bytes, lightly compressed because a widget sends them once and forgets them."""
+    with io.BytesIO() as buffer:
+        fig.savefig(buffer, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
+        return buffer.getvalue()
+
+
+def png_bundle(png: bytes, alt: str, width: int) -> tuple[dict, dict]:
+    """Return (data, metadata) of one notebook output: the picture, its alt text, its width in pixels.
+
+    Raises ``ValueError`` for an empty alt text: a reader who can't see the picture needs its message.
+    """
+    require(bool(alt.strip()), "alt text is empty; say in a sentence what the figure shows")
+    return {"image/png": png, "text/plain": f"Figure: {alt}"}, {"image/png": {"alt": alt, "width": width}}
+
+
+def show(fig: Figure, alt: str) -> None:
+    """Display the figure at its own size, with `alt` as its text for screen readers and for text-only views."""
+    with io.BytesIO() as buffer:
+        fig.savefig(buffer, format="png", dpi=1.5 * fig.dpi)  # half as many pixels again, for dense screens
+        data, metadata = png_bundle(buffer.getvalue(), alt, width=round(fig.get_figwidth() * fig.dpi))
+    display(data, metadata=metadata, raw=True)
+
+
+def image_grid(ax, images, ncols: int = 10, gap: int = 2, vmin: float = 0.0, vmax: float = 1.0) -> None:
+    """Draw grey-level images (N, H, W) on one axes, `ncols` to a row: `vmin` is white, `vmax` black."""
+    images = np.asarray(images, dtype=float)
+    require(images.ndim == 3, f"images have shape {images.shape}; (N, H, W) is needed")
+    n, h, w = images.shape
+    nrows = -(-n // ncols)
+    canvas = np.full((nrows * (h + gap) - gap, ncols * (w + gap) - gap), np.nan)
+    for i, image in enumerate(images):
+        r, c = divmod(i, ncols)
+        canvas[r * (h + gap) : r * (h + gap) + h, c * (w + gap) : c * (w + gap) + w] = image
+    ax.imshow(canvas, cmap="Greys", vmin=vmin, vmax=vmax, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set(visible=True, color="#cccccc")

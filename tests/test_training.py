@@ -1,0 +1,93 @@
+"""The fit loop against a least-squares problem with a known answer."""
+
+import pytest
+import torch
+
+from course_utils.nn import MLP
+from course_utils.training import fit
+
+
+def problem(n: int = 200):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 3, generator=g)
+    y = x @ torch.tensor([1.0, -2.0, 0.5]) + 0.1 * torch.randn(n, generator=g)
+    net = torch.nn.Linear(3, 1, bias=False)
+    torch.nn.init.zeros_(net.weight)
+    return x, y, net, lambda index: (net(x[index])[:, 0] - y[index]).square().mean(), g
+
+
+def test_finds_the_least_squares_solution():
+    x, y, net, loss, g = problem()
+    history = fit(loss, net, len(x), steps=600, batch_size=200, lr=0.05, generator=g)
+    torch.testing.assert_close(
+        net.weight[0].detach(), torch.linalg.lstsq(x, y[:, None]).solution[:, 0], atol=1e-3, rtol=0
+    )
+    assert len(history.losses) == 600
+    assert not history.interrupted
+
+
+def test_batches_cover_the_data_each_epoch():
+    seen = []
+    x, _, net, _, g = problem(10)
+
+    def loss(index):
+        seen.append(index)
+        return net.weight.sum() * 0 + 1.0
+
+    fit(loss, net, len(x), steps=6, batch_size=4, generator=g)
+    assert [len(i) for i in seen] == [4, 4, 2, 4, 4, 2]
+    assert torch.cat(seen[:3]).sort().values.tolist() == list(range(10))
+
+
+def test_seconds_end_it():
+    x, _, net, loss, g = problem()
+    history = fit(loss, net, len(x), seconds=0.2, generator=g)
+    assert history.losses
+    assert history.seconds >= 0.2
+
+
+def test_ctrl_c_keeps_parameters_and_history():
+    x, _, net, loss, g = problem()
+    calls = []
+
+    def interrupted(index):
+        calls.append(index)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return loss(index)
+
+    history = fit(interrupted, net, len(x), steps=100, lr=0.1, generator=g)
+    assert history.interrupted
+    assert len(history.losses) == 7
+    assert net.weight.detach().abs().sum() > 0
+
+
+def test_loss_that_is_not_finite():
+    x, _, net, loss, g = problem()
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        fit(lambda index: loss(index) * float("nan"), net, len(x), steps=5, generator=g)
+    assert net.weight.detach().abs().sum() == 0  # the bad step was not taken
+
+
+@pytest.mark.parametrize("budget", [{}, {"steps": 0}, {"seconds": -1.0}])
+def test_bad_budgets(budget):
+    x, _, net, loss, g = problem()
+    with pytest.raises(ValueError, match="give at least one"):
+        fit(loss, net, len(x), generator=g, **budget)
+
+
+def test_same_seed_same_losses():
+    runs = []
+    for _ in range(2):
+        x, _, net, loss, g = problem()
+        runs.append(fit(loss, net, len(x), steps=20, batch_size=16, generator=g).losses)
+    assert runs[0] == runs[1]
+
+
+def test_mlp_widths_and_activations():
+    net = MLP([4, 8, 2], torch.nn.ReLU)
+    assert [type(m).__name__ for m in net] == ["Linear", "ReLU", "Linear"]
+    assert net(torch.zeros(5, 7, 4)).shape == (5, 7, 2)
+    for widths in ([4], [4, 0, 2]):
+        with pytest.raises(ValueError, match="widths"):
+            MLP(widths)
