@@ -127,7 +127,8 @@ def inject(student_nb: NotebookNode, solved_nb: NotebookNode) -> NotebookNode:
 
     Raises ``ValueError`` for an exercise that the solved notebook lacks.
     """
-    solutions = {exercise_of(cell): MARKER_LINE.sub("", cell.source) for cell in solved_nb.cells if exercise_of(cell)}
+    solved = [cell for cell in solved_nb.cells if exercise_of(cell)]
+    solutions = {exercise_of(cell): MARKER_LINE.sub("", cell.source).rstrip() for cell in solved}
     nb = new_notebook(student_nb.cells, **student_nb.metadata)
     for cell in nb.cells:
         if exercise_of(cell):

@@ -29,6 +29,7 @@ from course_utils.notebook_source import publish, read_source, student_notebook,
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL_TIMEOUT = 600  # seconds
+QUIET = ["--IPKernelApp.log_level=40"]  # the kernel's errors, not its remarks on encryption
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -103,6 +104,7 @@ def execute(
         timeout=timeout,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
+        extra_arguments=list(QUIET),
         record_timing=False,
         store_widget_state=False,
         on_cell_start=lambda cell, cell_index: at.append(cell),
@@ -314,9 +316,9 @@ def run(which: str, params: Mapping[str, str], out_dir: Path, root: Path = ROOT,
     values = {choose(name, parameters(nb), "parameter"): parse_value(text) for name, text in params.items()}
     out_dir.mkdir(parents=True, exist_ok=True)
     result = out_dir / lecture.student.name
-    options = {"cwd": str(lecture.student.parent), "kernel_name": "python3", "execution_timeout": timeout}
+    options = {"cwd": str(lecture.student.parent), "kernel_name": "python3", "extra_arguments": list(QUIET)}
     try:
-        papermill.execute_notebook(str(lecture.student), str(result), values, **options)
+        papermill.execute_notebook(str(lecture.student), str(result), values, execution_timeout=timeout, **options)
     except papermill.PapermillExecutionError as error:
         raise NotebookError(f"{result}, cell [{error.exec_count}]: {error.ename}: {error.evalue}") from None
     except CellTimeoutError:

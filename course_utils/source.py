@@ -14,8 +14,8 @@ def show_source(function) -> None:
         start = code.index('"""')
         end = code.index('"""', start + 3) + 3
         code = code[:start].rstrip() + code[end:]
-        title = f"# {inspect.getmodule(function).__name__}: {doc.splitlines()[0]}\n"
+        title = f"{inspect.getmodule(function).__name__}: {doc.splitlines()[0]}"
     else:
-        title = f"# {inspect.getmodule(function).__name__}, line {first}\n"
-    text = title + code.strip()
+        title = f"{inspect.getmodule(function).__name__}, line {first}"
+    text = textwrap.indent(textwrap.fill(title, 90), "# ") + "\n" + code.strip()
     display({"text/plain": text, "text/markdown": f"```python\n{text}\n```"}, raw=True)

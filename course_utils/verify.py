@@ -25,11 +25,14 @@ def verify(
     """Check equation `tag`: ``left = right``, ``left <= right`` or ``left < right``; print one line or raise.
 
     `left`, `right`: numbers or tensors that broadcast; each pair must obey the relation. `names`: what each side is.
-    `se`: the standard error of `right` - `left` where one of them is a Monte Carlo estimate: then four of them are
-    allowed; else the tolerance is `tol` * max(1, |right|). "<" must hold by more than the tolerance.
+    One of them may be a Monte Carlo estimate, with attributes `value` and `se`, or `se` names the standard error of
+    their difference: then four standard errors are allowed, else `tol` * max(1, |right|). "<" must hold by more than
+    what is allowed.
     Raises ``EquationFails`` (an ``AssertionError``) with both numbers, ``ValueError`` for an unknown relation.
     """
     choose(relation, ("=", "<=", "<"), "relation")
+    left, se = (left.value, left.se) if hasattr(left, "se") else (left, se)
+    right, se = (right.value, right.se) if hasattr(right, "se") else (right, se)
     left, right = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float64).cpu() for v in (left, right)))
     slack = tol * right.abs().clamp(1, 1e300) if se is None else SIGMAS * torch.as_tensor(se, dtype=torch.float64).cpu()
     slack = slack.broadcast_to(left.shape)

@@ -20,6 +20,7 @@ from course_utils.plots import COLOURS, figure
 from course_utils.widgets.shell import Explorer, State, slider
 
 WIDTH, HEIGHT = 8.8, 3.9  # inches: what fits a notebook in a window 1280 pixels wide
+ABOVE = {"loc": "lower left", "bbox_to_anchor": (-0.02, 0.98), "ncols": 4, "columnspacing": 1.2, "handlelength": 1.2}
 
 
 # W-KL: rows 1.4 and 1.5 --------------------------------------------------------------------------------------------
@@ -30,11 +31,13 @@ NAMES = {
     "js": "Jensen–Shannon",
     "alpha": "alpha",
 }
-X = torch.linspace(-22, 22, 221, dtype=torch.float64)  # quadrature: step 0.2 <= sigma / 2, and room for a wide q's tails
+X = torch.linspace(
+    -22, 22, 221, dtype=torch.float64
+)  # quadrature: step 0.2 <= sigma / 2, and room for a wide q's tails
 SHOWN = torch.linspace(-9, 9, 301, dtype=torch.float64)  # what the left panel draws
 MUS = torch.linspace(-5.5, 5.5, 45, dtype=torch.float64)
 LOG_SIGMAS = torch.linspace(math.log(0.35), math.log(6), 31, dtype=torch.float64)
-STEPS, RATE = 60, 0.3  # of the descent that is drawn
+STEPS, RATE = 40, 0.25  # of the descent that is drawn
 LEVELS = [0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1, 1.25, 1.5, 2, 3, 5, 10]
 BANDS = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.02, 0.85, len(LEVELS))))
 NORM = BoundaryNorm(LEVELS, BANDS.N, extend="max")
@@ -66,7 +69,7 @@ def compute_kl(state: State) -> KLNumbers:
     name = NAMES[choose(state["kind"], NAMES, "divergence")]
     kind = state["kind"]
     if kind == "alpha":
-        kind, name = state["alpha"], f"divergence, alpha = {state['alpha']:.2f},"
+        kind, name = state["alpha"], f"alpha-divergence ({state['alpha']:.2f})"
     shape = (state["separation"], state["weight"], state["left"], state["right"])
     log_p, shown_p = log_mixture(*shape)
     terrain, minima = terrain_of(shape, kind)
@@ -92,7 +95,7 @@ def compute_kl(state: State) -> KLNumbers:
 
 
 def log_mixture(separation: float, weight: float, left: float, right: float) -> tuple[Tensor, Tensor]:
-    """Return log p on X (G,) and on SHOWN: widths `left`, `right`, `weight` of the left one, means at -+separation/2."""
+    """Return log p on X (G,) and on SHOWN: `weight` is that of the left one, at -separation/2."""
     p = D.mixture([weight, 1 - weight], [-separation / 2, separation / 2], [left, right])
     return p.log_prob(X), p.log_prob(SHOWN)
 
@@ -126,7 +129,8 @@ def polish(log_p: Tensor, kind: str | float, points: Tensor, steps: int = 10, h:
         c = (f[:, 2, 2] + f[:, 0, 0] - f[:, 2, 0] - f[:, 0, 2]) / (4 * h**2)
         size, axes = torch.linalg.eigh(torch.stack([a, c, c, b], dim=-1).reshape(-1, 2, 2))
         along = (axes.mT @ gradient[..., None]) / size.abs().clamp(min=1e-2)[..., None]  # downhill at a saddle too
-        tried = theta - parts * (axes @ along)[..., 0].clamp(-1, 1)  # (5, N, 2)
+        step = (axes @ along)[..., 0]
+        tried = theta - parts * step / step.norm(dim=-1, keepdim=True).clamp(min=1)  # (5, N, 2)
         best = values_at(log_p, kind, tried).argmin(0)  # (N,)
         theta = tried[best, torch.arange(len(theta))]
     return torch.stack([theta[:, 0], theta[:, 1].exp(), values_at(log_p, kind, theta)], dim=-1)
@@ -143,19 +147,21 @@ def make_kl_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]
     moving = {"animated": True}
     artists = {
         "left": left,
-        "title": left.set_title(" ", loc="left", **moving),
+        "title": left.set_title(" ", loc="left", pad=26, **moving),
         "start": left.plot(SHOWN, 0 * SHOWN, ":", color=COLOURS["grey"], lw=1.5, label="start", **moving)[0],
-        "integrand": left.fill([0], [0], color=COLOURS["gap"], alpha=0.5, lw=0, label="area = divergence", **moving)[0],
+        "integrand": left.fill([0], [0], color=COLOURS["gap"], alpha=0.5, lw=0, label="area = D", **moving)[0],
         "p": left.plot(SHOWN, 0 * SHOWN, color=COLOURS["p"], label="p", **moving)[0],
         "q": left.plot(SHOWN, 0 * SHOWN, color=COLOURS["q"], label="q, fitted", **moving)[0],
     }
     left.set(xlim=(-9, 9), ylim=(0, 1), xlabel="x", ylabel="density")
     left.locator_params(nbins=5)
+    left.yaxis.set_major_formatter("{x:.2f}")
     order = [artists[k] for k in ("p", "q", "start", "integrand")]
-    left.legend(handles=order, loc="upper right", handlelength=1.2, borderaxespad=0.1)
+    left.legend(handles=order, **ABOVE)
 
-    half_m, half_s = (MUS[1] - MUS[0]) / 2, (LOG_SIGMAS[1] - LOG_SIGMAS[0]) / 2
-    extent = (MUS[0] - half_m, MUS[-1] + half_m, LOG_SIGMAS[0] - half_s, LOG_SIGMAS[-1] + half_s)
+    (m, *_, last_m), (s, *_, last_s) = MUS.tolist(), LOG_SIGMAS.tolist()
+    half_m, half_s = (last_m - m) / (len(MUS) - 1) / 2, (last_s - s) / (len(LOG_SIGMAS) - 1) / 2
+    extent = (m - half_m, last_m + half_m, s - half_s, last_s + half_s)  # of pixels, whose centres the grid is
     artists["image"] = right.imshow(
         bands(np.zeros((len(LOG_SIGMAS), len(MUS)))), extent=extent, origin="lower", aspect="auto", zorder=0, **moving
     )
@@ -168,12 +174,12 @@ def make_kl_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]
     right.set(xlim=extent[:2], ylim=extent[2:], xlabel="μ", ylabel="σ")
     right.set_yticks(np.log([0.5, 1, 2, 4]), ["0.5", "1", "2", "4"])
     right.grid(False)
-    right.legend(
-        handles=[artists[k] for k in ("from", "to", "minima")],
-        **{"loc": "lower left", "bbox_to_anchor": (0, 0.99), "ncols": 3, "columnspacing": 1, "handletextpad": 0.1},
-    )
-    bar = fig.colorbar(ScalarMappable(NORM, BANDS), ax=right, label="divergence in nats", ticks=[0, 0.1, 0.3, 0.6, 1, 2, 10])
+    right.set_title("landscape of D and its descent", loc="left", pad=26)
+    right.legend(handles=[artists[k] for k in ("from", "to", "minima")], **ABOVE)
+    ticks = [0, 0.1, 0.3, 0.6, 1, 2, 10]
+    bar = fig.colorbar(ScalarMappable(NORM, BANDS), ax=right, label="D in nats", ticks=ticks, format="%g")
     bar.ax.tick_params(length=0)
+    bar.minorticks_off()
     return fig, artists
 
 
@@ -216,19 +222,30 @@ def ceiling(top: float) -> float:
     return next(limit for limit in (0.3, 0.45, 0.6, 0.9, 1.2, 1.8, 2.4, 4, 8, 16, math.inf) if 1.1 * top < limit)
 
 
+def nats(value: float, digits: int = 3) -> str:
+    """Return the number with a true minus sign, and no minus before a zero."""
+    return f"{value:z.{digits}f}".replace("-", "−")
+
+
 def read_kl(numbers: KLNumbers) -> str:
     """Return the numbers of W-KL as a line of HTML."""
     mean, deviation = numbers.moments
     minima = ", ".join(f"{value:.3f}" for value in np.sort(numbers.minima[:, 2]))
     return (
-        f"<b>{numbers.name.rstrip(',')}: {numbers.value:.4f} nats</b> at μ = {numbers.mu:.3f}, σ = {numbers.sigma:.3f}. "
-        f"p has mean {mean:.3f}, standard deviation {deviation:.3f}. Local minima: {minima} nats."
+        f"<b>{numbers.name}: {numbers.value:.4f} nats</b> at μ = {nats(numbers.mu)}, σ = {numbers.sigma:.3f} · "
+        f"p: mean {nats(mean)}, deviation {deviation:.3f} · minima: {minima}"
     )
 
 
 def surprise_kl(rng: np.random.Generator) -> State:
     """Return a random state of W-KL with two modes to choose from."""
-    low_high = {"separation": (3, 7), "weight": (0.2, 0.8), "left": (0.4, 1.6), "right": (0.4, 1.6), "alpha": (0.1, 0.9)}
+    low_high = {
+        "separation": (3, 7),
+        "weight": (0.2, 0.8),
+        "left": (0.4, 1.6),
+        "right": (0.4, 1.6),
+        "alpha": (0.1, 0.9),
+    }
     state = {name: round(rng.uniform(*bounds), 1) for name, bounds in low_high.items()}
     start = {"mu": round(rng.uniform(-4, 4), 1), "sigma": round(rng.uniform(0.5, 3), 1)}
     return {**state, **start, "kind": str(rng.choice(list(NAMES)))}
@@ -272,9 +289,10 @@ def kl_explorer(seed: int = 0) -> Explorer:
 
 # W-ELBO: row 1.8 ---------------------------------------------------------------------------------------------------
 
-MODELS = {"linear": "linear: x = 1.5 z + noise", "square": "two peaks: x = z² + noise"}
+MODELS = {"linear": "x = 1.5 z + noise", "square": "x = z² + noise"}
 DECODERS = {"linear": lambda z: 1.5 * z, "square": lambda z: z**2}
 Z = torch.linspace(-13, 13, 1041, dtype=torch.float64)  # step 0.025 <= sigma / 4, and room for a wide q's tails
+MU_Q, SIGMA_Q = (-3.0, 3.0), (0.1, 2.0)  # the sliders' ends
 SHOWN_Z = slice(360, 681)  # -4 to 4: what the left panel draws
 BARS = {"log p(x)": "p", "− KL(q ‖ p(z|x))": "gap", "E$_q$ log p(x|z)": "good", "− KL(q ‖ p(z))": "amber"}
 
@@ -330,9 +348,6 @@ def best_q(state: State) -> State:
     return {"mu": float(fit.mu.clamp(*MU_Q)), "sigma": float(fit.sigma.clamp(*SIGMA_Q))}
 
 
-MU_Q, SIGMA_Q = (-3.0, 3.0), (0.1, 2.0)  # the sliders' ends
-
-
 def make_elbo_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]:
     """Return W-ELBO's figure and the artists that ``draw_elbo`` moves."""
     fig, (left, right) = figure(2, width=WIDTH, height=height or HEIGHT)
@@ -342,17 +357,18 @@ def make_elbo_figure(height: float | None = None) -> tuple[Figure, dict[str, Any
         "left": left,
         "right": right,
         "integrand": left.fill([0], [0], color=COLOURS["gap"], alpha=0.5, lw=0, label="area = gap", **moving)[0],
-        "prior": left.plot(z, 0 * z, color=COLOURS["grey"], lw=1, label="prior p(z)", **moving)[0],
-        "posterior": left.plot(z, 0 * z, color=COLOURS["p"], label="posterior p(z|x)", **moving)[0],
-        "q": left.plot(z, 0 * z, color=COLOURS["q"], label="q(z)", **moving)[0],
-        "title": right.set_title(" ", loc="left", **moving),
+        "prior": left.plot(z, 0 * z, color=COLOURS["grey"], lw=1, label="prior", **moving)[0],
+        "posterior": left.plot(z, 0 * z, color=COLOURS["p"], label="posterior", **moving)[0],
+        "q": left.plot(z, 0 * z, color=COLOURS["q"], label="q", **moving)[0],
+        "title": right.set_title(" ", loc="right", **moving),
         "log_px": right.axvline(0, color=COLOURS["p"], lw=2, **moving),
         "elbo": right.axvline(0, color=COLOURS["q"], lw=2, ls="--", **moving),
     }
     left.set(xlim=(-4, 4), ylim=(0, 1), xlabel="z", ylabel="density")
     left.locator_params(nbins=5)
+    left.yaxis.set_major_formatter("{x:.2f}")
     order = [artists[k] for k in ("posterior", "q", "prior", "integrand")]
-    left.legend(handles=order, loc="lower left", bbox_to_anchor=(0, 0.99), ncols=2, columnspacing=1, handlelength=1.2)
+    left.legend(handles=order, **ABOVE)
     rows = range(len(BARS), 0, -1)
     colours = [COLOURS[c] for c in BARS.values()]
     artists["bars"] = list(right.barh(rows, 0, height=0.6, color=colours, zorder=2))
@@ -375,28 +391,28 @@ def draw_elbo(artists: dict[str, Any], numbers: ELBONumbers) -> None:
         artists[name].set_ydata(getattr(numbers, name))
     artists["integrand"].set_xy(outline(Z[SHOWN_Z], numbers.integrand))
     artists["left"].set_ylim(0, ceiling(max(numbers.posterior.max(), numbers.q.max())))
-    artists["title"].set_text(f"ELBO {numbers.elbo:.3f} ≤ log p(x) {numbers.log_px:.3f}")
+    artists["title"].set_text(f"ELBO = {nats(numbers.elbo, 2)} ≤ log p(x) = {nats(numbers.log_px, 2)}")
     for name in ("log_px", "elbo"):
         artists[name].set_xdata([getattr(numbers, name)] * 2)
     ends = [(0, numbers.log_px), (numbers.log_px, numbers.elbo)]
     ends += [(0, numbers.reconstruction), (numbers.reconstruction, numbers.elbo)]
     for bar, label, (start, end) in zip(artists["bars"], artists["labels"], ends, strict=True):
         bar.set(x=start, width=end - start)
-        label.set(x=min(start, end), text=f"{end - start:.3f} ")
+        label.set(x=min(start, end), text=nats(end - start) + " ")
     deepest = min(numbers.elbo, numbers.reconstruction)
     artists["right"].set_xlim(floor(deepest), 0.1 * -floor(deepest))
 
 
 def floor(value: float) -> float:
     """Return a round lower limit for the axis of the bars, with room for a label; few different ones."""
-    return -next(f * 10**k for k in range(6) for f in (3, 5, 10, 20) if 1.3 * -value < f * 10**k or k == 5)
+    return -next(f * 10**k for k in range(6) for f in (3, 5, 10, 20) if 1.5 * -value < f * 10**k or k == 5)
 
 
 def read_elbo(numbers: ELBONumbers) -> str:
     """Return the numbers of W-ELBO as a line of HTML."""
     return (
-        f"<b>log p(x) = {numbers.log_px:.4f} = ELBO {numbers.elbo:.4f} + gap {numbers.gap:.4f}</b> nats. "
-        f"ELBO = E<sub>q</sub> log p(x|z) {numbers.reconstruction:.4f} − KL(q ‖ p(z)) {numbers.rate:.4f}."
+        f"<b>log p(x) {nats(numbers.log_px, 4)} = ELBO {nats(numbers.elbo, 4)} + gap {nats(numbers.gap, 4)}</b> nats · "
+        f"ELBO = {nats(numbers.reconstruction, 4)} (E<sub>q</sub> log p(x|z)) − {nats(numbers.rate, 4)} (KL(q ‖ p(z)))"
     )
 
 
@@ -409,13 +425,13 @@ def surprise_elbo(rng: np.random.Generator) -> State:
 
 def elbo_explorer(seed: int = 0) -> Explorer:
     """Return W-ELBO: a Gaussian q against an exact posterior; `seed` is that of "Surprise me"."""
-    posterior = {"mu": 1.5 * 2 / (1.5**2 + 0.5**2), "sigma": 0.5 / math.sqrt(1.5**2 + 0.5**2)}
+    posterior = {"mu": 1.5**2 / (1.5**2 + 0.8**2), "sigma": 0.8 / math.hypot(1.5, 0.8)}
     return Explorer(
         title="Close the gap between the ELBO and log p(x)",
         controls={
             "model": widgets.Dropdown(options=[(label, key) for key, label in MODELS.items()], description="model"),
-            "x": slider("observed x", 2.0, -4, 6),
-            "noise": slider("noise σ", 0.5, 0.3, 2, 0.05),
+            "x": slider("observed x", 1.5, -4, 6),
+            "noise": slider("noise σ", 0.8, 0.3, 2, 0.05),
             "mu": slider("mean of q", 0.0, *MU_Q, 0.05),
             "sigma": slider("σ of q", 1.0, *SIGMA_Q, 0.05),
         },
@@ -426,15 +442,21 @@ def elbo_explorer(seed: int = 0) -> Explorer:
         presets=[
             ("Linear model, q is the prior: a loose bound", {}),
             ("Linear model, q is the posterior: no gap", posterior),
-            ("Two peaks, q on one of them: the gap stays", {"model": "square", "mu": 1.35, "sigma": 0.2}),
-            ("Two peaks, q over both: a wider gap", {"model": "square", "mu": 0.0, "sigma": 1.0}),
+            (
+                "Two peaks, q on one of them: the gap stays",
+                {"model": "square", "x": 2.0, "noise": 0.5, "mu": 1.35, "sigma": 0.2},
+            ),
+            (
+                "Two peaks, q over both: a wider gap",
+                {"model": "square", "x": 2.0, "noise": 0.5, "mu": 0.0, "sigma": 1.0},
+            ),
         ],
         surprise=surprise_elbo,
         actions={"To the best q": best_q},
         alt=(
             "Four states of prior, exact posterior and q over z, beside bars in nats: log p(x) minus KL from q to the "
-            "posterior, and expected log-likelihood minus KL from q to the prior, both end at the ELBO. The gap is zero "
-            "when q is the linear model's posterior, and never zero for the posterior with two peaks."
+            "posterior, and expected log-likelihood minus KL from q to the prior; both end at the ELBO. The gap is "
+            "zero when q is the linear model's posterior, and never zero for the posterior with two peaks."
         ),
         seed=seed,
     )

@@ -8,13 +8,15 @@ Output widget: those hang headless runs.
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import ipywidgets as widgets
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -32,27 +34,29 @@ class Picture:
     """PNG frames of one figure, quick because only animated artists are drawn again.
 
     All that ``make_figure`` creates with ``animated=True`` is drawn on every frame; axes, ticks, labels and legends are
-    drawn once and kept, until ``draw`` changes the limits of an axes.
+    drawn once and kept, until ``draw`` changes the limits of an axes. Panels stay where the first frame has laid them
+    out, so tick labels should always be equally wide.
     """
 
     def __init__(self, fig: Figure):
         self.fig = fig
         self.limits = None
+        self.moving = sorted(fig.findobj(lambda a: a.get_animated()), key=lambda a: a.get_zorder())
 
     def frame(self) -> bytes:
         """Return the present figure as PNG bytes."""
-        with mpl.rc_context(STYLE):
-            limits = [tuple(ax.viewLim.extents) for ax in self.fig.axes]
-            if limits != self.limits:
-                self.fig.canvas.draw()
-                self.fig.set_layout_engine("none")  # the first draw has laid the panels out; they stay there
-                self.background, self.limits = self.fig.canvas.copy_from_bbox(self.fig.bbox), limits
-            self.fig.canvas.restore_region(self.background)
-            for artist in sorted(self.fig.findobj(lambda a: a.get_animated()), key=lambda a: a.get_zorder()):
-                artist.draw(self.fig.canvas.get_renderer())
-            with io.BytesIO() as buffer:
-                Image.fromarray(np.asarray(self.fig.canvas.buffer_rgba())).save(buffer, "png", compress_level=1)
-                return buffer.getvalue()
+        canvas, limits = self.fig.canvas, [tuple(ax.viewLim.extents) for ax in self.fig.axes]
+        if limits != self.limits:
+            with mpl.rc_context(STYLE):
+                canvas.draw()
+            self.fig.set_layout_engine("none")  # the first draw has laid the panels out; they stay there
+            self.background, self.limits = canvas.copy_from_bbox(self.fig.bbox), limits
+        canvas.restore_region(self.background)
+        for artist in self.moving:
+            artist.draw(canvas.get_renderer())
+        with io.BytesIO() as buffer:
+            Image.fromarray(np.asarray(canvas.buffer_rgba())).save(buffer, "png", compress_level=1)
+            return buffer.getvalue()
 
 
 class Explorer:
@@ -87,7 +91,7 @@ class Explorer:
         self.title, self.controls, self.alt, self.presets = title, dict(controls), alt, list(presets)
         self._make_figure, self._draw, self._readout, self._surprise = make_figure, draw, readout, surprise
         self._actions, self._enabled = dict(actions or {}), enabled or (lambda state: {})
-        self._compute = lru_cache(maxsize=128)(lambda items: compute(dict(items)))
+        self._compute = one_thread()(lru_cache(maxsize=128)(lambda items: compute(dict(items))))
         self._rng = np.random.default_rng(seed)
         self._start = self.state
         self._quiet = False
@@ -138,7 +142,7 @@ class Explorer:
     def _build(self) -> None:
         """Assemble the view: title, controls, buttons, readout, picture, error box."""
         for control in self.controls.values():
-            control.style.description_width = "94px"
+            control.style.description_width = "84px"
             control.layout.width = "auto"
         grid = widgets.GridBox(
             list(self.controls.values()),
@@ -153,7 +157,7 @@ class Explorer:
         self.buttons = {button.description: button for button in buttons}
         hint = widgets.HTML(f'<span style="opacity: 0.75; font-size: 12px">{HINT}</span>')
         row = widgets.HBox([*buttons, hint], layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
-        self.image = widgets.Image(format="png", layout=widgets.Layout(width="100%", max_width=f"{self._width}px"))
+        self.image = widgets.Image(format="png", layout=widgets.Layout(width="100%", margin="0"))
         self.readout, self.error_box = widgets.HTML(), widgets.HTML()
         self.view = widgets.VBox(
             [widgets.HTML(f"<b>{html.escape(self.title)}</b>"), grid, row, self.readout, self.error_box, self.image],
@@ -204,11 +208,11 @@ class Explorer:
                 raise self.error
             if title:
                 self._draw(artists, self.numbers)
-                fig.suptitle(title, x=0.01, ha="left", fontsize=12, color="#222222")
+                fig.suptitle(title, x=0.01, ha="left", fontsize=13, weight="bold", color="#444444")
                 frames.append(np.asarray(Image.open(io.BytesIO(to_png(fig))).convert("RGB")))
             self.set(**self._start)  # a preset names only what differs from the start
         with io.BytesIO() as buffer:
-            Image.fromarray(np.vstack(frames)).save(buffer, "png", optimize=True)
+            Image.fromarray(np.vstack(frames)).quantize(128).save(buffer, "png", optimize=True)
             return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
@@ -216,6 +220,17 @@ class Explorer:
         data, metadata = png_bundle(self._saved, self.alt, width=self._width)
         data["image/png"] = base64.b64encode(data["image/png"]).decode()
         return {**data, VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}}, metadata
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread for a while: quicker for so little work, and much quicker when the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def check_value(control: widgets.ValueWidget, name: str, value: Any) -> None:

@@ -1,0 +1,104 @@
+"""How long a widget takes from a key press to the changed picture, in a real browser.
+
+Run it by ``.venv/bin/python benchmarks/widgets.py``. Presses the right arrow on one slider of each widget, 30 times,
+and waits for the frame with the new picture; then times the layers in this process. On two cores that have nothing else
+to do, the median from key to picture should stay under 100 ms.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"))
+
+import lab  # noqa: E402  (beside the browser tests)
+
+from course_utils.widgets import divergences  # noqa: E402
+from course_utils.widgets.shell import Explorer  # noqa: E402
+
+PRESSES = 30
+WIDGETS = {  # constructor, label and name of the slider to press
+    "W-KL": (divergences.kl_explorer, "separation", "separation"),
+    "W-ELBO": (divergences.elbo_explorer, "mean of q", "mu"),
+}
+WATCH = """image => {
+  const keys = window.keys = [], changes = window.changes = [];
+  document.addEventListener('keydown', () => keys.push(performance.now()), true);
+  image.addEventListener('load', () => requestAnimationFrame(() => changes.push(performance.now())));
+}"""
+
+
+def notebook_of(constructors: list[str]) -> nbformat.NotebookNode:
+    """Return a notebook with one widget a cell."""
+    cells = [f"from {divergences.__name__} import {', '.join(constructors)}", *(f"{c}()" for c in constructors)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata=kernel)
+
+
+def key_to_picture(notebook: lab.Notebook, source: str, label: str) -> list[float]:
+    """Return the milliseconds from each key press to the frame after the new picture has loaded."""
+    widget = notebook.widget(source)
+    picture = widget.picture()
+    widget.image.evaluate(WATCH)
+    widget.slider(label).focus()
+    for _ in range(PRESSES):
+        notebook.page.keyboard.press("ArrowRight")
+        picture = widget.wait_for_change(picture)
+        notebook.page.wait_for_timeout(100)
+    keys, changes = notebook.page.evaluate("[window.keys, window.changes]")
+    assert len(keys) == len(changes) == PRESSES, f"{len(keys)} keys, {len(changes)} pictures"
+    return [change - key for key, change in zip(keys, changes, strict=True)]
+
+
+def layers(explorer: Explorer, name: str) -> dict[str, list[float]]:
+    """Return the milliseconds of the kernel's three layers for states never seen before."""
+    times = {"compute": [], "draw": [], "PNG": []}
+    for i in range(PRESSES):
+        state = {**explorer.state, name: explorer.state[name] + 0.01 * (i + 1)}
+        t0 = time.perf_counter()
+        numbers = explorer._compute(tuple(state.items()))
+        t1 = time.perf_counter()
+        explorer._draw(explorer._artists, numbers)
+        t2 = time.perf_counter()
+        explorer._picture.frame()
+        t3 = time.perf_counter()
+        for layer, seconds in zip(times, (t1 - t0, t2 - t1, t3 - t2), strict=True):
+            times[layer].append(1000 * seconds)
+    return times
+
+
+def line(what: str, times: list[float]) -> str:
+    """Return median and 90 % point of times in milliseconds."""
+    return (
+        f"{what:<32} median {statistics.median(times):6.1f} ms   90 % {statistics.quantiles(times, n=10)[-1]:6.1f} ms"
+    )
+
+
+def main() -> int:
+    if lab.find_chromium() is None:
+        print(lab.INSTALL, file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / "notebooks").mkdir()
+        constructors = [make.__name__ for make, _, _ in WIDGETS.values()]
+        nbformat.write(notebook_of(constructors), home / "notebooks" / "widgets.ipynb")
+        with lab.jupyter_lab(home / "notebooks", home) as address, sync_playwright() as p, lab.chromium(p) as browser:
+            notebook = lab.Notebook(browser, address, "widgets.ipynb")
+            notebook.run_all()
+            for widget, (make, label, _) in WIDGETS.items():
+                print(line(f"{widget}: key to picture", key_to_picture(notebook, f"{make.__name__}()", label)))
+            notebook.close()
+    for widget, (make, _, name) in WIDGETS.items():
+        for layer, times in layers(make(), name).items():
+            print(line(f"{widget}: {layer} in the kernel", times))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""A real JupyterLab in a real Chromium, for tests and benchmarks: start, open a notebook, run it, move its widgets."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, Playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+INSTALL = (
+    "no Chromium found; install it with: sudo apt-get install -y --no-install-recommends chromium fonts-dejavu-core"
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SETTINGS = {
+    # else only the cells in view are in the page
+    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
+    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+}
+PICTURE = """image => {
+  if (!image.complete || !image.naturalWidth) return null;
+  const canvas = document.createElement('canvas');
+  canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+  canvas.getContext('2d').drawImage(image, 0, 0);
+  return canvas.toDataURL();
+}"""
+
+
+def find_chromium() -> str | None:
+    """Return the path of an installed Chromium or Chrome, or None."""
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
+@contextlib.contextmanager
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """Run the Chromium that is installed, without a window."""
+    browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, headless=True)
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+@contextlib.contextmanager
+def jupyter_lab(notebooks: Path, home: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
+    """Serve the folder `notebooks`, with all of JupyterLab's own files in `home`; yield an address with a `{}`.
+
+    The token goes by the environment, so that no list of processes shows it. Raises ``RuntimeError`` with the server's
+    log if it doesn't answer within a minute.
+    """
+    themes = {"@jupyterlab/apputils-extension/themes.jupyterlab-settings": {"theme": theme}}
+    for name, setting in {**SETTINGS, **themes}.items():
+        path = home / "settings" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(setting))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    folders = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+    }
+    environment = {**os.environ, "JUPYTER_TOKEN": token, **{name: str(home / f) for name, f in folders.items()}}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={notebooks}"]
+    command += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += ["--LabApp.extension_manager=readonly"]
+    log = home / "lab.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        wait_for_server(f"http://127.0.0.1:{port}/api/status?token={token}", server, log)
+        yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
+    finally:
+        server.terminate()  # JupyterLab ends its kernels first
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
+    """Return when the server answers; raise ``RuntimeError`` with its log if it doesn't."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=2)
+            return
+        except OSError as error:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}") from error
+            time.sleep(0.1)
+
+
+class Notebook:
+    """A notebook open in a page of 1280 by 1000 pixels; `complaints` are the errors in the page's console."""
+
+    def __init__(self, browser: Browser, address: str, name: str):
+        self.context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
+        self.page.on("console", lambda m: self.complaints.append(f"console: {m.text}") if m.type == "error" else None)
+        self.page.goto(address.format(name), wait_until="domcontentloaded")
+        self.page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=90_000)
+        self.wait_idle(90)
+
+    def wait_idle(self, seconds: float) -> None:
+        """Wait for the kernel; the cells' own indicator says idle before the kernel is connected."""
+        idle = '#jp-main-statusbar :text-matches("Python 3 .*\\\\| Idle")'
+        self.page.wait_for_selector(idle, timeout=seconds * 1000)
+
+    def run_all(self, seconds: float = 300) -> None:
+        """Run all cells and wait for the end; an error in a cell ends the run too."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        waiting = (
+            "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(e => e.textContent.includes('*'))"
+        )
+        self.page.wait_for_function(waiting, timeout=20_000)
+        self.page.wait_for_function(f"!{waiting}", timeout=seconds * 1000)
+        self.wait_idle(30)
+
+    def errors(self) -> list[str]:
+        """Return the texts of all error outputs."""
+        return self.page.locator(
+            '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
+        ).all_inner_texts()
+
+    def not_run(self) -> list[str]:
+        """Return the sources of code cells that have a source and no execution number."""
+        cells = self.page.locator(".jp-Notebook .jp-CodeCell").all()
+        texts = [(c.locator(".jp-InputPrompt").inner_text(), c.locator(".cm-content").inner_text()) for c in cells]
+        return [source for prompt, source in texts if source.strip() and not any(c.isdigit() for c in prompt)]
+
+    def widget(self, source: str) -> "Widget":
+        """Return the widget of the code cell whose source contains this text."""
+        cell = self.page.locator(".jp-Notebook .jp-CodeCell", has=self.page.locator(".cm-content", has_text=source))
+        return Widget(self.page, cell.first)
+
+    def close(self) -> None:
+        self.context.close()
+
+
+class Widget:
+    """An Explorer in the output of a cell."""
+
+    def __init__(self, page: Page, cell: Locator):
+        self.page, self.cell = page, cell
+        self.output = cell.locator(".jp-Cell-outputArea")
+        self.image = self.output.locator("img.widget-image")
+
+    def slider(self, label: str) -> Locator:
+        """Return the handle of the slider with this label."""
+        row = self.output.locator(".widget-slider", has=self.page.get_by_text(label, exact=True))
+        return row.get_by_role("slider")
+
+    def dropdown(self, label: str) -> Locator:
+        """Return the list of choices with this label."""
+        row = self.output.locator(".widget-dropdown", has=self.page.get_by_text(label, exact=True))
+        return row.locator("select")
+
+    def picture(self) -> str:
+        """Return the picture as a data URL, pixel by pixel; wait for it where it is being changed."""
+        self.image.wait_for()
+        self.page.wait_for_function("image => image.complete && image.naturalWidth", arg=self.image.element_handle())
+        return self.image.evaluate(PICTURE)
+
+    def wait_for_change(self, before: str, seconds: float = 10) -> str:
+        """Return the new picture; raise ``AssertionError`` where it stays as it was `before`."""
+        deadline = time.monotonic() + seconds
+        while (now := self.picture()) == before:
+            assert time.monotonic() < deadline, f"the picture did not change within {seconds} s"
+            self.page.wait_for_timeout(20)
+        return now
+
+    def press_button(self, label: str, key: str = "Enter", tabs: int = 30) -> None:
+        """Go to a button by the Tab key from wherever the focus is, and press it by a key."""
+        for _ in range(tabs):
+            if self.page.evaluate("document.activeElement.textContent.trim()") == label:
+                self.page.keyboard.press(key)
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"button {label!r} is not reached by {tabs} presses of Tab")
+
+    def overflow(self) -> list[str]:
+        """Return what is wider than its place, sticks out of the output, or scrolls."""
+        return self.output.evaluate("""output => {
+          const limit = output.getBoundingClientRect().right + 1, found = [];
+          for (const e of [output, ...output.querySelectorAll('*')]) {
+            const style = getComputedStyle(e), box = e.getBoundingClientRect();
+            const scrolls = [style.overflowX, style.overflowY].some(o => o === 'auto' || o === 'scroll');
+            if (box.width && box.right > limit) found.push(`${e.className} sticks out`);
+            if (scrolls && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1))
+              found.push(`${e.className} scrolls`);
+            if (e.matches('.widget-label') && e.scrollWidth > e.clientWidth) found.push(`${e.textContent} is cut off`);
+          }
+          return found;
+        }""")

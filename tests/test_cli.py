@@ -1,0 +1,111 @@
+"""The command `course`: quick to start, one line and exit code 2 for bad input, the right calls for good input."""
+
+import subprocess
+import sys
+
+import pytest
+
+from course_utils import cli, notebooks
+from course_utils.notebooks import Lecture, NotebookError
+
+
+def test_help_imports_nothing_heavy():
+    heavy = {"torch", "matplotlib", "jupytext", "nbformat", "papermill", "ipywidgets"}
+    code = (
+        "import sys\nfrom course_utils.cli import main\ntry:\n    main(['--help'])\n"
+        f"finally:\n    assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("notebooks", "run", "lectures", "doctor", "checkpoints"):
+        assert f"\n    {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lecture"], "invalid choice: 'lecture'"),
+        ([], "required: command"),
+        (["notebooks", "--everything"], "unrecognized arguments: --everything"),
+        (["run"], "required: lecture"),
+        (["run", "99"], "lecture '99' is not known; allowed: "),
+        (["run", "01", "-p", "seed"], "parameter 'seed' is not of the form name=value"),
+        (["run", "01", "-p", "=1"], "parameter '=1' is not of the form name=value"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
+    code = "import sys\nfrom course_utils.cli import main\nsys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("course") and done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith("course 0.")
+
+
+def test_run_passes_the_parameters_on(monkeypatch, tmp_path, capsys):
+    calls = []
+    monkeypatch.setattr(notebooks, "run", lambda *args: calls.append(args) or tmp_path / "x.ipynb")
+    assert cli.main(["run", "01", "-p", "seed=1", "-p", "dataset=a=b", "--out", str(tmp_path)]) == 0
+    assert cli.main(["run", "01"]) == 0
+    assert calls == [("01", {"seed": "1", "dataset": "a=b"}, tmp_path), ("01", {}, notebooks.ROOT / "build")]
+    assert str(tmp_path / "x.ipynb") in capsys.readouterr().out
+
+
+def test_lectures_tries_all_and_tells_of_failures(monkeypatch, tmp_path, capsys):
+    def run(name, params, out_dir):
+        if name == "01_a":
+            raise NotebookError("build/01_a.ipynb: no memory\nand a traceback")
+
+    monkeypatch.setattr(notebooks, "all_lectures", lambda: [Lecture(tmp_path, name) for name in ("01_a", "02_b")])
+    monkeypatch.setattr(notebooks, "run", run)
+    assert cli.main(["lectures"]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("01_a") and first.endswith("failed: build/01_a.ipynb: no memory")
+    assert second.startswith("02_b") and second.endswith("ok")
+    monkeypatch.setattr(notebooks, "all_lectures", lambda: [Lecture(tmp_path, "02_b")])
+    assert cli.main(["lectures"]) == 0
+
+
+def test_notebooks_check(monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "check", lambda: ["lectures/01_a.ipynb"])
+    assert cli.main(["notebooks", "--check"]) == 1
+    output = capsys.readouterr().out
+    assert "lectures/01_a.ipynb" in output and "make notebooks" in output
+    monkeypatch.setattr(notebooks, "check", list)
+    assert cli.main(["notebooks", "--check"]) == 0
+
+
+def test_notebooks_options_and_failure(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(notebooks, "make", lambda **options: calls.append(options) or [])
+    assert cli.main(["notebooks"]) == cli.main(["notebooks", "--all", "--force"]) == 0
+    assert calls == [{"run_all": False, "force": False}, {"run_all": True, "force": True}]
+    assert "up to date" in capsys.readouterr().out
+
+    def fail(**_):
+        raise NotebookError("solutions/01_a.ipynb, cell s1-1-code-1: AssertionError: 1 is not 2")
+
+    monkeypatch.setattr(notebooks, "make", fail)
+    assert cli.main(["notebooks"]) == 1
+    assert "cell s1-1-code-1: AssertionError" in capsys.readouterr().err
+
+
+def test_other_errors_are_not_hidden(monkeypatch):
+    def fail(**_):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(notebooks, "make", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli.main(["notebooks"])
+
+
+def test_checkpoints_says_that_there_are_none(capsys):
+    assert cli.main(["checkpoints"]) == 0
+    assert "No lecture ships a checkpoint yet" in capsys.readouterr().out

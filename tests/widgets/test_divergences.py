@@ -1,0 +1,215 @@
+"""W-KL and W-ELBO against closed forms and quadrature of scipy's; every control headless."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from course_utils.widgets import divergences as W
+from course_utils.widgets.shell import VIEW
+
+KL = {"separation": 5.0, "weight": 0.3, "left": 1.2, "right": 0.6, "alpha": 0.4, "mu": -1.0, "sigma": 1.0}
+ELBO = {"x": 1.5, "noise": 0.8, "mu": 0.3, "sigma": 0.6}
+
+
+@pytest.fixture(scope="module", params=["kl_explorer", "elbo_explorer"])
+def explorer(request):
+    return getattr(W, request.param)(seed=1)
+
+
+def mixture_pdf(state):
+    left, right = (stats.norm(s * state["separation"] / 2, state[side]) for s, side in [(-1, "left"), (1, "right")])
+    return lambda x: state["weight"] * left.pdf(x) + (1 - state["weight"]) * right.pdf(x)
+
+
+@pytest.mark.parametrize("start", [(-1.0, 1.0), (4.5, 0.4), (-5.0, 4.0), (0.0, 2.0)])
+def test_forward_fit_has_the_moments_of_the_mixture(start):
+    n = W.compute_kl({**KL, "kind": "forward", "mu": start[0], "sigma": start[1]})
+    w, m = np.array([0.3, 0.7]), np.array([-2.5, 2.5])
+    mean = w @ m
+    deviation = math.sqrt(w @ (np.array([1.2, 0.6]) ** 2 + m**2) - mean**2)
+    assert (n.mu, n.sigma) == pytest.approx((mean, deviation), abs=1e-4)
+    assert n.moments == pytest.approx((mean, deviation), abs=1e-8)
+    assert n.minima[:, :2] == pytest.approx(np.array([[mean, deviation]]), abs=1e-4)  # and no other
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "js", "alpha"])
+def test_value_is_the_divergence_and_the_integrand_is_its_area(kind):
+    state = {**KL, "kind": kind}
+    n = W.compute_kl(state)
+    p, q, a = mixture_pdf(state), stats.norm(n.mu, n.sigma).pdf, state["alpha"]
+
+    def term(x):
+        if kind == "forward":
+            return p(x) * np.log(p(x) / q(x))
+        if kind == "reverse":
+            return q(x) * np.log(q(x) / p(x))
+        if kind == "js":
+            m = (p(x) + q(x)) / 2
+            return 0.5 * (p(x) * np.log(p(x) / m) + q(x) * np.log(q(x) / m))
+        return (a * p(x) + (1 - a) * q(x) - p(x) ** a * q(x) ** (1 - a)) / (a * (1 - a))
+
+    exact = integrate.quad(term, -10.5, 10.5, points=[-2.5, 0, 2.5], limit=200)[0]  # beyond, p underflows
+    assert n.value == pytest.approx(exact, abs=2e-4)
+    assert n.integrand.min() >= -1e-12
+    assert np.trapezoid(n.integrand, W.SHOWN) == pytest.approx(n.value, abs=5e-3)  # less the tails that are not shown
+
+
+@pytest.mark.parametrize("kind", ["reverse", "js", "alpha"])
+@pytest.mark.parametrize("start", [(-2.0, 0.6), (2.0, 0.6), (0.0, 3.0)])
+def test_the_fit_is_a_minimum_that_the_landscape_knows(kind, start):
+    n = W.compute_kl({**KL, "kind": kind, "mu": start[0], "sigma": start[1]})
+    distance = np.abs(n.minima[:, :2] - [n.mu, n.sigma]).max(1).min()
+    assert distance < 1e-3
+    assert n.landscape.min() == pytest.approx(n.minima[:, 2].min(), abs=0.05)
+    assert n.landscape.min() >= n.minima[:, 2].min() - 1e-9
+    assert n.path[0] == pytest.approx(start) and n.path[-1] == pytest.approx((n.mu, n.sigma))
+
+
+def test_reverse_kl_finds_each_mode_from_its_own_side():
+    state = {**KL, "kind": "reverse", "separation": 8.0, "left": 0.8}
+    fits = [W.compute_kl({**state, "mu": mu, "sigma": 0.7}) for mu in (-3.5, 3.5)]
+    assert [f.mu for f in fits] == pytest.approx([-4, 4], abs=0.01)  # so far apart, q is the mode itself
+    assert [f.sigma for f in fits] == pytest.approx([0.8, 0.6], abs=0.01)
+    assert [f.value for f in fits] == pytest.approx([-math.log(0.3), -math.log(0.7)], abs=1e-3)
+
+
+def test_alpha_runs_from_reverse_to_forward():
+    ends = [W.compute_kl({**KL, "kind": "alpha", "alpha": a}).value for a in (0.0, 1.0)]
+    assert ends == [W.compute_kl({**KL, "kind": kind}).value for kind in ("reverse", "forward")]
+    near = [W.compute_kl({**KL, "kind": "alpha", "alpha": a}).value for a in (1e-4, 1 - 1e-4)]
+    assert near == pytest.approx(ends, abs=1e-3)
+
+
+def test_contours_have_the_colour_of_the_landscape():
+    terrain = np.add.outer(np.linspace(0, 3, 31), np.linspace(0, 1, 45))
+    image = W.bands(terrain, zoom=5)
+    assert image.shape == (155, 225, 4)
+    expected = (W.BANDS(W.NORM(terrain)) * 255).astype(int)
+    inner = slice(1, -1)
+    close = np.abs(image[2::5, 2::5].astype(int) - expected)[inner, inner].max(-1) <= 1  # pixel centres
+    assert close.mean() > 0.99  # but for values that lie on a level
+
+
+@pytest.mark.parametrize("x, noise, mu, sigma", [(1.5, 0.8, 0.3, 0.6), (-3.0, 0.3, 0.0, 1.0), (4.0, 2.0, -3.0, 2.0)])
+def test_linear_model_against_closed_forms(x, noise, mu, sigma):
+    n = W.compute_elbo({"model": "linear", "x": x, "noise": noise, "mu": mu, "sigma": sigma})
+    variance = noise**2 / (1.5**2 + noise**2)
+    mean = 1.5 * x / (1.5**2 + noise**2)
+    log_px = stats.norm(0, math.sqrt(1.5**2 + noise**2)).logpdf(x)
+    gap = 0.5 * ((sigma**2 + (mu - mean) ** 2) / variance - 1 - math.log(sigma**2 / variance))
+    rate = 0.5 * (sigma**2 + mu**2 - 1) - math.log(sigma)
+    expected = stats.norm(0, noise).logpdf(x - 1.5 * mu) - 0.5 * (1.5 * sigma / noise) ** 2
+    assert (n.log_px, n.gap, n.rate) == pytest.approx((log_px, gap, rate), rel=1e-4, abs=1e-6)
+    assert n.reconstruction == pytest.approx(expected, rel=1e-4)
+    assert n.elbo == pytest.approx(log_px - gap, rel=1e-4)
+
+
+@pytest.mark.parametrize("model", W.MODELS)
+def test_elbo_and_gap_add_up_in_both_ways(model):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        n = W.compute_elbo({**W.surprise_elbo(rng), "model": model})
+        assert n.elbo + n.gap == pytest.approx(n.log_px, abs=1e-6)
+        assert n.reconstruction - n.rate == pytest.approx(n.elbo, abs=1e-6)
+        assert n.gap > 0 and n.integrand.min() >= -1e-12
+
+
+def test_square_model_against_scipy():
+    n = W.compute_elbo({**ELBO, "model": "square"})
+    joint = lambda z: stats.norm.pdf(z) * stats.norm.pdf(1.5, z**2, 0.8)  # noqa: E731
+    assert n.log_px == pytest.approx(math.log(integrate.quad(joint, -6, 6, points=[-1.2, 0, 1.2])[0]), abs=1e-7)
+    q = stats.norm(0.3, 0.6)
+    elbo = q.expect(lambda z: stats.norm.logpdf(z) + stats.norm.logpdf(1.5, z**2, 0.8)) + q.entropy()
+    assert n.elbo == pytest.approx(elbo, abs=1e-6)
+
+
+def test_no_gap_at_the_exact_posterior_and_always_one_with_two_peaks():
+    explorer = W.elbo_explorer()
+    explorer.buttons["To the best q"].click()
+    assert explorer.error is None
+    variance = 0.8**2 / (1.5**2 + 0.8**2)
+    best = explorer.state["mu"], explorer.state["sigma"]
+    assert best == pytest.approx((1.5**2 / (1.5**2 + 0.8**2), math.sqrt(variance)), abs=1e-3)
+    assert explorer.numbers.gap == pytest.approx(0, abs=1e-5)
+    explorer.set(model="square", x=2.0, noise=0.5, mu=0.5, sigma=0.5)
+    before = explorer.numbers.gap
+    explorer.act("To the best q")
+    assert 0.5 < explorer.numbers.gap < before  # half of the posterior's mass is on the other peak
+    assert explorer.state["mu"] == pytest.approx(math.sqrt(2), abs=0.2)
+
+
+@pytest.mark.parametrize("f, state, message", [
+    (W.compute_kl, {**KL, "kind": "forwards"}, "did you mean 'forward'"),
+    (W.compute_kl, {**KL, "kind": "forward", "left": -1.0}, "sigma"),
+    (W.compute_kl, {**KL, "kind": "reverse", "sigma": 0.0}, "sigma"),
+    (W.compute_elbo, {**ELBO, "model": "liner"}, "did you mean 'linear'"),
+    (W.compute_elbo, {**ELBO, "model": "linear", "sigma": -0.5}, "not positive"),
+])  # fmt: skip
+def test_bad_states_raise(f, state, message):
+    with pytest.raises(ValueError, match=message):
+        f(state)
+
+
+def test_every_control_changes_the_picture(explorer):
+    explorer.reset()
+    if "kind" in explorer.controls:
+        explorer.set(kind="alpha")
+    for name, control in explorer.controls.items():
+        before, state = explorer.image.value, explorer.state
+        if hasattr(control, "step"):
+            control.value = control.value + control.step
+        else:
+            control.value = control.options[0][1] if control.value != control.options[0][1] else control.options[1][1]
+        assert explorer.error is None, explorer.error
+        assert explorer.image.value != before, name
+        explorer.set(**state)
+        assert explorer.image.value == before, name
+    explorer.reset()
+    assert explorer.state == explorer._start
+
+
+def test_both_ends_of_every_control_work(explorer):
+    explorer.reset()
+    for name, control in explorer.controls.items():
+        values = (control.min, control.max) if hasattr(control, "min") else [value for _, value in control.options]
+        for value in values:
+            explorer.set(**{name: value})
+            assert explorer.error is None, f"{name} = {value}: {explorer.error}"
+    explorer.reset()
+
+
+def test_surprises_are_valid_and_follow_the_seed(explorer):
+    explorer.reset()
+    make = W.kl_explorer if "kind" in explorer.controls else W.elbo_explorer
+    first, second = make(seed=7), make(seed=7)
+    for _ in range(8):
+        first.surprise()
+        second.surprise()
+        assert first.error is None and first.state == second.state
+    assert make(seed=8).state == explorer.state  # a surprise comes when asked for
+
+
+def test_saved_output(explorer):
+    data, metadata = explorer._repr_mimebundle_()
+    assert set(data) == {VIEW, "image/png", "text/plain"}
+    assert metadata["image/png"]["alt"] in data["text/plain"]
+    assert len(explorer.presets) == 4 and len(data["image/png"]) < 400_000
+
+
+def test_alpha_applies_to_alpha_only():
+    explorer = W.kl_explorer()
+    assert explorer.controls["alpha"].disabled
+    explorer.set(kind="alpha")
+    assert not explorer.controls["alpha"].disabled
+
+
+@pytest.mark.parametrize("layer", ["compute_kl", "draw_kl", "read_kl", "make_kl_figure"])
+def test_a_broken_layer_fails_the_cell(layer, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(W, layer, broken)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        W.kl_explorer()
