@@ -13,7 +13,6 @@ lab: environment  ## open the lectures in JupyterLab (LAB_ARGS: its options, suc
 test: environment  ## run all tests, every notebook, the linter (TEST_ARGS: pytest's options, such as -k vae)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=2 --dist=loadfile $(TEST_ARGS)
 	$(BIN)/ruff check
-	$(BIN)/course notebooks --check
 
 lectures: environment  ## run every lecture from top to bottom into build/
 	$(BIN)/course lectures

@@ -43,13 +43,13 @@ def notebook_of(constructors: list[str]) -> nbformat.NotebookNode:
 def key_to_picture(notebook: lab.Notebook, source: str, label: str) -> list[float]:
     """Return the milliseconds from each key press to the frame after the new picture has loaded."""
     widget = notebook.widget(source)
-    picture = widget.picture()
+    widget.picture()
     widget.image.evaluate(WATCH)
     widget.slider(label).focus()
-    for _ in range(PRESSES):
+    for i in range(PRESSES):
         notebook.page.keyboard.press("ArrowRight")
-        picture = widget.wait_for_change(picture)
-        notebook.page.wait_for_timeout(100)
+        notebook.page.wait_for_function("i => window.changes.length > i", arg=i, timeout=10_000)
+        notebook.page.wait_for_timeout(200)  # the kernel's other messages
     keys, changes = notebook.page.evaluate("[window.keys, window.changes]")
     assert len(keys) == len(changes) == PRESSES, f"{len(keys)} keys, {len(changes)} pictures"
     return [change - key for key, change in zip(keys, changes, strict=True)]

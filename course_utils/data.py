@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from numbers import Integral
@@ -62,6 +63,10 @@ def _check_draw(generator: torch.Generator, **counts: int) -> None:
         isinstance(generator, torch.Generator),
         f"generator {generator!r} is not a torch.Generator; make one with course_utils.data.generator(seed)",
     )
+
+
+def _check_noise(noise: float) -> None:
+    require(noise >= 0, f"noise {noise!r} is not allowed; it is a standard deviation, 0 or more")
 
 
 def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
@@ -151,11 +156,8 @@ def _mnist(dataset: str, root: Path) -> list[Split]:
     kind = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[dataset]
     raw = root / kind.__name__ / "raw"
     for archive, md5 in kind.resources:
-        if (raw / archive).with_suffix("").is_file():
-            continue
-        if not _matches(raw / archive, md5):
-            _fetch(raw / archive, md5, kind.mirrors)
-        _extract(raw / archive)
+        if not (raw / archive).with_suffix("").is_file():
+            _obtain(raw / archive, md5, kind.mirrors)
     try:
         sets = [kind(str(root), train=train, download=False) for train in (True, False)]
         splits = [Split(s.data, s.targets) for s in sets]
@@ -169,6 +171,18 @@ def _mnist(dataset: str, root: Path) -> list[Split]:
 
 
 # Downloads: written beside, verified, then renamed, so that a good file is never replaced by half a one
+
+
+def _obtain(archive: Path, md5: str, mirrors: Sequence[str]) -> None:
+    """Make the unpacked file beside `archive`, downloading that if need be; a second process waits for the first."""
+    from filelock import FileLock
+
+    with FileLock(Path(tempfile.gettempdir()) / f"course_utils-{md5}.lock"):
+        if archive.with_suffix("").is_file():
+            return
+        if not _matches(archive, md5):
+            _fetch(archive, md5, mirrors)
+        _extract(archive)
 
 
 def _fetch(archive: Path, md5: str, mirrors: Sequence[str]) -> None:
@@ -317,6 +331,7 @@ def eight_gaussians(radius: float = 2.0, sigma: float = 0.1) -> GaussianMixture:
 
 def two_moons(n: int, generator: torch.Generator, noise: float = 0.2) -> Tensor:
     """Two interleaved half circles of radius 2, one about (-1, -½), one about (1, ½), plus noise; (n, 2)."""
+    _check_noise(noise)
     angle = math.pi * _uniform(generator, n)
     side = _uniform(generator, n).round() * 2 - 1  # +1 upper, -1 lower
     arc = torch.stack([2 * angle.cos() - 1, 2 * angle.sin() - 0.5], -1)
@@ -333,6 +348,7 @@ def checkerboard(n: int, generator: torch.Generator) -> Tensor:
 
 def spirals(n: int, generator: torch.Generator, noise: float = 0.1) -> Tensor:
     """Two spiral arms of one and a half turns, ±(t/3) (cos t, sin t) for t in [0, 3 pi], plus noise; (n, 2)."""
+    _check_noise(noise)
     t = 3 * math.pi * _uniform(generator, n).sqrt()
     side = _uniform(generator, n).round() * 2 - 1
     return (side * t / 3)[:, None] * torch.stack([t.cos(), t.sin()], -1) + noise * _normal(generator, n, 2)

@@ -35,6 +35,7 @@ def estimate(samples: Tensor) -> Estimate:
 
 def check_table(p: Tensor, name: str = "p") -> Tensor:
     """Return `p` (..., C) if it is a table of probabilities; else raise ``ValueError``."""
+    require(p.numel() > 0 and bool(p.isfinite().all()), f"{name} is empty or not finite; a table of numbers is needed")
     require(bool((p >= 0).all()), f"{name} has the negative entry {p.min().item():.4g}; probabilities are >= 0")
     total = p.sum(-1)
     worst = total.flatten()[(total - 1).abs().argmax()].item()
@@ -62,7 +63,8 @@ def entropy_table(p: Tensor) -> Tensor:
 
 
 def gaussian_log_prob(x: Tensor, mu: Tensor | float, sigma: Tensor | float) -> Tensor:
-    """Return log N(x; mu, sigma^2) elementwise, broadcast. Raises ``ValueError`` for sigma <= 0."""
+    """Return log N(x; mu, sigma^2) elementwise, broadcast. Raises ``ValueError`` for sigma <= 0 or integer x."""
+    require(x.is_floating_point(), f"x has dtype {x.dtype}; floating point is needed: use x.double()")
     mu, sigma = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (mu, sigma))
     check_sigma(sigma)
     return -0.5 * ((x - mu) / sigma) ** 2 - sigma.log() - 0.5 * math.log(2 * math.pi)
@@ -96,7 +98,7 @@ def alpha_of(kind: str | float) -> float | None:
     if isinstance(kind, str):
         return {"forward": 1.0, "reverse": 0.0, "js": None}[choose(kind, KINDS, "divergence")]
     require(0 <= kind <= 1, f"alpha = {kind} is outside [0, 1]; 0 is reverse KL, 1 is forward KL")
-    return float(kind)
+    return float(round(kind)) if abs(kind - round(kind)) < 1e-6 else float(kind)  # else a difference of equals over 0
 
 
 def integrand(log_p: Tensor, log_q: Tensor, kind: str | float) -> Tensor:
@@ -109,16 +111,32 @@ def integrand(log_p: Tensor, log_q: Tensor, kind: str | float) -> Tensor:
     p, q, alpha = log_p.exp(), log_q.exp(), alpha_of(kind)
     if alpha is None:
         log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-        return 0.5 * (p * (log_p - log_m) + q * (log_q - log_m))
+        return 0.5 * (weighted(p, log_p - log_m) + weighted(q, log_q - log_m))
     if alpha == 1:
-        return p * (log_p - log_q) - p + q
+        return weighted(p, log_p - log_q) - p + q
     if alpha == 0:
-        return q * (log_q - log_p) - q + p
+        return weighted(q, log_q - log_p) - q + p
     return (alpha * p + (1 - alpha) * q - (alpha * log_p + (1 - alpha) * log_q).exp()) / (alpha * (1 - alpha))
 
 
+def weighted(p: Tensor, log_ratio: Tensor) -> Tensor:
+    """Return p * log_ratio, and zero where p is zero, whatever the logarithm is there."""
+    return torch.where(p > 0, p * log_ratio, 0.0)
+
+
 def divergence(log_p: Tensor, log_q: Tensor, x: Tensor, kind: str | float) -> Tensor:
-    """Return the divergence in nats by the trapezoidal rule on the grid x (G,): log_p, log_q (..., G) give (...)."""
+    """Return the divergence in nats by the trapezoidal rule on the grid x (G,): log_p, log_q (..., G) give (...).
+
+    Both densities must be normalised, with all but a negligible part of their mass inside the grid. Raises
+    ``ValueError`` for a grid that does not increase or has another length.
+    """
+    require(
+        x.ndim == 1 and bool((x[1:] > x[:-1]).all()), f"the grid x, shape {tuple(x.shape)}, must be (G,) and increase"
+    )
+    require(
+        log_p.shape[-1] == log_q.shape[-1] == len(x),
+        f"log_p, log_q and x have {log_p.shape[-1]}, {log_q.shape[-1]} and {len(x)} points; they must be equally many",
+    )
     return torch.trapezoid(integrand(log_p, log_q, kind), x)
 
 
@@ -200,9 +218,15 @@ def kl_gaussian_full(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -
 
 def cholesky(cov: Tensor, name: str) -> Tensor:
     """Return the lower Cholesky factor of (..., d, d); raise ``ValueError`` naming the matrix if it has none."""
+    require(torch.allclose(cov, cov.mT, rtol=1e-4), f"{name} is not symmetric; a covariance must be: use (C + C.T) / 2")
     factor, info = torch.linalg.cholesky_ex(cov)
     require(not info.any(), f"{name} is not positive definite; a covariance must be: add a small multiple of identity")
     return factor
+
+
+def normal(*shape: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw standard normal numbers on the generator's device; return them where `like` is, in its dtype."""
+    return torch.randn(shape, generator=generator, device=generator.device).to(like)
 
 
 # 1.7 A latent-variable model whose every density is known ----------------------------------------------------------
@@ -229,6 +253,10 @@ class ProbabilisticPCA:
     @classmethod
     def fit(cls, x: Tensor, d: int) -> "ProbabilisticPCA":
         """Return the maximum-likelihood model with d latents for data x (N, D); their equations (7) and (8)."""
+        require(
+            x.ndim == 2 and x.is_floating_point(),
+            f"x has shape {tuple(x.shape)} and dtype {x.dtype}; floating point (N, D) is needed",
+        )
         n, dim = x.shape
         require(1 <= d < dim, f"d = {d} latents; between 1 and {dim - 1} are possible for data with {dim} columns")
         mu = x.mean(0)
@@ -251,7 +279,7 @@ class ProbabilisticPCA:
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw by ancestral sampling, first z (n, d) from the prior, then x (n, D) given z."""
-        z, noise = (torch.randn(n, k, generator=generator).to(self.W) for k in reversed(self.dims))
+        z, noise = (normal(n, k, like=self.W, generator=generator) for k in reversed(self.dims))
         return z, z @ self.W.T + self.mu + self.sigma * noise
 
     def log_prior(self, z: Tensor) -> Tensor:
@@ -260,6 +288,7 @@ class ProbabilisticPCA:
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Return log p(x | z): x (..., D) and z (..., d), broadcast, give (...)."""
+        require(x.shape[-1] == len(self.mu), f"x has {x.shape[-1]} columns; this model's has {len(self.mu)}")
         return gaussian_log_prob(x, z @ self.W.T + self.mu, self.sigma).sum(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -289,7 +318,7 @@ class ProbabilisticPCA:
 def naive_log_weights(model: ProbabilisticPCA, x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """Return log p(x | z_k) for k draws from the prior: x (B, D) gives (k, B). Their mean weight estimates p(x)."""
     require(k >= 1, f"k = {k} draws; at least 1 is needed")
-    z = torch.randn(k, 1, model.dims[1], generator=generator).to(x)  # (k, 1, d)
+    z = normal(k, 1, model.dims[1], like=x, generator=generator)  # (k, 1, d)
     return model.log_likelihood(x, z)
 
 
@@ -324,6 +353,7 @@ def em(model: ProbabilisticPCA, x: Tensor, steps: int, diagonal: bool = False) -
 
     Each E step sets q to the best allowed Gaussian, each M step the model to the best for this q: coordinate ascent.
     """
+    require(steps >= 1, f"steps = {steps}; at least 1 is needed")
     bounds = []
     for _ in range(steps):
         m, cov = model.posterior(x)
@@ -346,13 +376,16 @@ def importance_log_weights(
     x (B, D), m (B, d), sigma (B, d) or (d,) give (k, B). Raises ``ValueError`` for k < 1 or sigma <= 0.
     """
     require(k >= 1, f"k = {k} draws; at least 1 is needed")
-    eps = torch.randn(k, *m.shape, generator=generator).to(m)  # (k, B, d)
+    eps = normal(k, *m.shape, like=m, generator=generator)  # (k, B, d)
     z = m + check_sigma(sigma) * eps
     return model.log_prior(z) + model.log_likelihood(x, z) - gaussian_log_prob(z, m, sigma).sum(-1)
 
 
 def iwae_bound(log_w: Tensor) -> Tensor:
     """Return log (1/K sum w_k) from log weights (K, ...): (...). Burda, Grosse and Salakhutdinov (2016), eq. (8)."""
+    require(
+        log_w.ndim >= 1 and len(log_w) >= 1, f"log_w has shape {tuple(log_w.shape)}; (K, ...) with K >= 1 is needed"
+    )
     return log_w.logsumexp(0) - math.log(len(log_w))
 
 
@@ -364,7 +397,7 @@ def score_function_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: fl
 
     Here z = mu + sigma eps; `f` maps (N, d) to (N,) and need not be differentiable. Williams (1992).
     """
-    z = mu + sigma * eps
+    z = mu + check_sigma(torch.as_tensor(sigma)) * eps
     return f(z)[:, None] * (z - mu) / sigma**2
 
 
@@ -373,7 +406,9 @@ def reparameterised_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: f
 
     `f` maps (N, d) to (N,) and must be differentiable. Kingma and Welling (2014).
     """
-    z = (mu + sigma * eps).requires_grad_()  # dz/dmu = 1: the gradient in z is the gradient in mu
+    z = (
+        mu + check_sigma(torch.as_tensor(sigma)) * eps
+    ).requires_grad_()  # dz/dmu = 1: the gradient in z is the gradient in mu
     return torch.autograd.grad(f(z).sum(), z)[0]
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from course_utils.errors import choose
+from course_utils.errors import choose, require
 
 SIGMAS = 4.0  # standard errors allowed between an estimate and its expectation: missed by chance once in 16,000
 
@@ -27,15 +27,18 @@ def verify(
     `left`, `right`: numbers or tensors that broadcast; each pair must obey the relation. `names`: what each side is.
     One of them may be a Monte Carlo estimate, with attributes `value` and `se`, or `se` names the standard error of
     their difference: then four standard errors are allowed, else `tol` * max(1, |right|). "<" must hold by more than
-    what is allowed.
+    what is allowed. Raises ``ValueError`` for two standard errors, or one that is not finite and >= 0.
     Raises ``EquationFails`` (an ``AssertionError``) with both numbers, ``ValueError`` for an unknown relation.
     """
     choose(relation, ("=", "<=", "<"), "relation")
-    left, se = (left.value, left.se) if hasattr(left, "se") else (left, se)
-    right, se = (right.value, right.se) if hasattr(right, "se") else (right, se)
-    left, right = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float64).cpu() for v in (left, right)))
-    slack = tol * right.abs().clamp(1, 1e300) if se is None else SIGMAS * torch.as_tensor(se, dtype=torch.float64).cpu()
-    slack = slack.broadcast_to(left.shape)
+    given = [e for e in (getattr(left, "se", None), getattr(right, "se", None), se) if e is not None]
+    require(len(given) <= 1, f"({tag}) has {len(given)} standard errors; give one, that of the difference, as se=…")
+    errors = getattr(left, "se", None), getattr(right, "se", se)
+    left, right = torch.broadcast_tensors(*(double(getattr(v, "value", v)) for v in (left, right)))
+    allowed = double(given[0]) if given else torch.zeros(())
+    fine = bool((allowed.isfinite() & (allowed >= 0)).all())
+    require(fine, f"({tag}) has the standard error {given}; it must be finite and not negative")
+    slack = (SIGMAS * allowed if given else tol * right.abs().clamp(1, 1e300)).broadcast_to(left.shape)
     holds = {
         "=": (left == right) | ((left - right).abs() <= slack),
         "<=": left <= right + slack,
@@ -47,7 +50,12 @@ def verify(
             f"✗ ({tag}) {names[0]} {left.flatten()[i]:.8g} {relation} {names[1]} {right.flatten()[i]:.8g} fails "
             f"(allowed difference {slack.flatten()[i]:.3g}; {int((~holds).sum())} of {holds.numel()} comparisons fail)"
         )
-    print(f"✓ ({tag}) {describe(left, right, names, relation, se)}")
+    print(f"✓ ({tag}) {describe(left, right, names, relation, errors)}")
+
+
+def double(value: Tensor | float) -> Tensor:
+    """Return a value in double precision on the CPU, wherever it was."""
+    return torch.as_tensor(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=torch.float64)
 
 
 def refute(label: str, left: Tensor | float, right: Tensor | float, *, names: tuple[str, str], gap: float) -> None:
@@ -58,15 +66,21 @@ def refute(label: str, left: Tensor | float, right: Tensor | float, *, names: tu
     print(f"✗ ({label}) is wrong: {names[0]} {number(left)} · {names[1]} {number(right)}")
 
 
-def describe(left: Tensor, right: Tensor, names: tuple[str, str], relation: str, se: Tensor | float | None) -> str:
-    """Return what was compared, rounded so that the same computation prints the same text on every machine."""
-    if left.numel() > 1:
-        allowed = "four standard errors" if se is not None else "the tolerance"
-        word = "agree within" if relation == "=" else f"obey {relation} within"
-        return f"{names[0]} {relation} {names[1]}: {left.numel()} pairs {word} {allowed}"
-    error = "" if se is None else f" ± {number(torch.as_tensor(se).item())}"
+def describe(left: Tensor, right: Tensor, names: tuple[str, str], relation: str, errors: tuple) -> str:
+    """Return what was compared: of many pairs the closest to failing an inequality, or the largest of equal ones.
+
+    Rounded, so that the same computation prints the same text on every machine.
+    """
     sign = "·" if relation == "=" else relation.replace("<=", "≤")
-    return f"{names[0]} {number(left.item())} {sign} {names[1]} {number(right.item())}{error}"
+    i = right.abs().argmax() if relation == "=" else (right - left).argmin()
+    sides = [number(v.flatten()[i].item()) for v in (left, right)]
+    for k, error in enumerate(errors):
+        if error is not None:
+            error = double(error).broadcast_to(left.shape)
+            sides[k] += f" ± {number(error.flatten()[i].item())}"
+    pair = f"{names[0]} {sides[0]} {sign} {names[1]} {sides[1]}"
+    which = "largest" if relation == "=" else "closest"
+    return pair if left.numel() == 1 else f"{pair} (the {which} of {left.numel():,} pairs)"
 
 
 def number(value: float) -> str:

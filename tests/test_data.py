@@ -4,9 +4,11 @@ import gzip
 import hashlib
 import math
 import os
+import re
 import struct
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -168,7 +170,7 @@ def test_damaged_files_are_named(damage, tmp_path):
         labels.write_bytes(_idx(arrays[labels.name][:-1]))
     else:
         images.write_bytes(images.read_bytes()[:100] if damage == "cut" else b"")
-    with pytest.raises(ValueError, match=f"{raw} is damaged .* remove") as error:
+    with pytest.raises(ValueError, match=f"{re.escape(str(raw))} is damaged .* remove") as error:
         data.load("mnist", root=tmp_path)
     assert "\n" not in str(error.value)
 
@@ -281,6 +283,14 @@ def test_mnist_is_fetched_from_the_mirror_that_answers(mirror, tmp_path):
     assert len(server.asked) == 4
     (tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()  # unpacked again from the good archive
     _same(data.load("mnist", root=tmp_path), arrays)
+    assert len(server.asked) == 4
+
+
+def test_two_first_loads_at_once_share_one_download(mirror, tmp_path):
+    server, arrays = mirror
+    with ThreadPoolExecutor(2) as pool:
+        for images in pool.map(lambda _: data.load("mnist", root=tmp_path), range(2)):
+            _same(images, arrays)
     assert len(server.asked) == 4
 
 
@@ -487,3 +497,9 @@ def test_everything_stays_on_the_gpu():
     x = _mixture(2).sample(1000, g)
     torch.testing.assert_close(_mixture(2).score(x).cpu(), _mixture(2).score(x.cpu()))
     torch.testing.assert_close(_mixture(2).log_prob(x).cpu(), _mixture(2).log_prob(x.cpu()))
+
+
+@pytest.mark.parametrize("make", [data.two_moons, data.spirals])
+def test_negative_noise(make):
+    with pytest.raises(ValueError, match="noise -0.1"):
+        make(5, data.generator(0), noise=-0.1)

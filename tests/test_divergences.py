@@ -224,6 +224,8 @@ def test_bad_covariance():
     eye, zero = torch.eye(2), torch.zeros(2)
     with pytest.raises(ValueError, match="cov_p is not positive definite"):
         dv.kl_gaussian_full(zero, eye, zero, torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
+    with pytest.raises(ValueError, match="cov_q is not symmetric"):
+        dv.kl_gaussian_full(zero, torch.tensor([[1.0, 9.0], [0.0, 1.0]]), zero, eye)
 
 
 # Probabilistic PCA
@@ -280,6 +282,54 @@ def test_rotation_keeps_the_marginal():
     _, x = m.sample(5, rng(7))
     torch.testing.assert_close(m.rotate(rotation).log_prob(x), m.log_prob(x))
     assert not torch.allclose(m.rotate(rotation).posterior(x)[0], m.posterior(x)[0])
+
+
+def test_densities_that_vanish_on_part_of_the_grid():
+    """Uniform on [-1, 1] against N(0, 1): KL = -log 2 + log(2 pi)/2 + 1/6, on a grid whose ends are just inside."""
+    log_p = torch.where(GRID.abs() <= 1, -math.log(2.0), -math.inf).double()
+    forward = dv.divergence(log_p, dv.gaussian_log_prob(GRID, 0.0, 1.0), GRID, "forward")
+    assert forward.item() == pytest.approx(-math.log(2) + 0.5 * math.log(2 * math.pi) + 1 / 6, abs=0.01)
+    assert dv.divergence(log_p, dv.gaussian_log_prob(GRID, 0.0, 1.0), GRID, "reverse") == math.inf
+    assert 0 < dv.divergence(log_p, dv.gaussian_log_prob(GRID, 0.0, 1.0), GRID, "js") < math.log(2)
+
+
+def test_alpha_near_its_ends_is_the_limit():
+    p, q = dv.gaussian_log_prob(GRID, 0.0, 1.0), dv.gaussian_log_prob(GRID, 1.0, 2.0)
+    exact = kl_divergence(Normal(1.0, 2.0), Normal(0.0, 1.0)).item()
+    for alpha in (1e-12, 1e-7, 1e-5):
+        assert dv.divergence(p, q, GRID, alpha).item() == pytest.approx(exact, abs=1e-3)
+
+
+def test_bad_grids_and_dtypes():
+    log_p = dv.gaussian_log_prob(GRID, 0, 1)
+    with pytest.raises(ValueError, match="increase"):
+        dv.divergence(log_p, log_p, GRID.flip(0), "forward")
+    with pytest.raises(ValueError, match="equally many"):
+        dv.divergence(log_p, log_p[:-1], GRID, "forward")
+    with pytest.raises(ValueError, match="floating point"):
+        dv.gaussian_log_prob(torch.arange(3), 0.5, 1.5)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -0.5])
+def test_gradients_with_bad_sigmas(sigma):
+    for estimator in (dv.score_function_gradient, dv.reparameterised_gradient):
+        with pytest.raises(ValueError, match="not positive"):
+            estimator(lambda z: z.sum(-1), torch.zeros(2), sigma, torch.zeros(3, 2))
+
+
+def test_other_bad_input():
+    m = model()
+    with pytest.raises(ValueError, match="K >= 1"):
+        dv.iwae_bound(torch.zeros(0, 3))
+    with pytest.raises(ValueError, match="steps = 0"):
+        dv.em(m, torch.zeros(4, 6, dtype=torch.float64), 0)
+    with pytest.raises(ValueError, match="1 columns; this model's has 6"):
+        m.log_likelihood(torch.zeros(1).double(), torch.zeros(3).double())
+    with pytest.raises(ValueError, match="empty or not finite"):
+        dv.kl_table(torch.tensor([math.nan, 1.0]), torch.tensor([0.5, 0.5]))
+    for x in (torch.zeros(6), torch.zeros(4, 6, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match="floating point"):
+            dv.ProbabilisticPCA.fit(x, 2)
 
 
 def test_bad_models():

@@ -1,6 +1,7 @@
 """The equation check must fail where an equation does."""
 
 import math
+from collections import namedtuple
 
 import pytest
 import torch
@@ -24,7 +25,6 @@ def test_prints_both_numbers(capsys):
         (float("nan"), float("nan"), {}),
         (0.0, float("nan"), {"relation": "<="}),
         (math.inf, 1e300, {}),
-        (1.0, 2.0, {"se": float("nan")}),
     ],
 )
 def test_raises_with_both_numbers(left, right, options):
@@ -51,6 +51,32 @@ def test_passes(left, right, options, capsys):
 def test_never_prints_a_negative_zero(capsys):
     verify("1.1a", -1e-12, 0.0)
     assert "-0.0000" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("se", [float("nan"), math.inf, -1.0])
+def test_bad_standard_errors(se):
+    with pytest.raises(ValueError, match="standard error"):
+        verify("1.1a", 1.0, 1.0, se=se)
+
+
+def test_estimates_bring_their_standard_error(capsys):
+    estimate = namedtuple("Estimate", "value se")(torch.tensor(1.03), torch.tensor(0.01))
+    verify("1.1a", estimate, 1.0)
+    verify("1.1a", 1.0, estimate)
+    assert "left 1.0300 ± 0.0100 · right 1.0000" in capsys.readouterr().out
+    with pytest.raises(EquationFails):
+        verify("1.1a", estimate, 1.1)
+    with pytest.raises(ValueError, match="2 standard errors"):
+        verify("1.1a", estimate, estimate)
+
+
+def test_many_pairs_print_the_telling_one(capsys):
+    verify("1.1a", torch.tensor([1.0, -3.0]), torch.tensor([1.0, -3.0]))
+    verify("1.1b", torch.tensor([1.0, 2.0]), torch.tensor([5.0, 2.5]), relation="<=")
+    assert capsys.readouterr().out == (
+        "✓ (1.1a) left -3.0000 · right -3.0000 (the largest of 2 pairs)\n"
+        "✓ (1.1b) left 2.0000 ≤ right 2.5000 (the closest of 2 pairs)\n"
+    )
 
 
 def test_unknown_relation():

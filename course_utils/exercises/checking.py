@@ -1,5 +1,6 @@
 """What an exercise is, and the instant check in the notebook. The grader uses the same cases and references."""
 
+import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +21,20 @@ class Case(NamedTuple):
     args: tuple
 
 
+class Mistake(NamedTuple):
+    """A wrong answer that is often given, as a function, and what to say to who gave it."""
+
+    function: Callable
+    message: str
+
+
 @dataclass(frozen=True)
 class Exercise:
     """An exercise: one function of a fixed name, compared with a reference on drawn inputs.
 
     `cases` maps a ``torch.Generator`` to a list of ``Case``; `reference` takes the same arguments and returns a tensor,
-    a number or a tuple of them. Each case is worth the same share of `points`. `hint` is shown after a wrong answer.
+    a number or a tuple of them. Each case is worth the same share of `points`. `mistakes` are recognised by their
+    results; `hint` is for a wrong answer that is none of them.
     """
 
     id: str
@@ -34,6 +43,7 @@ class Exercise:
     reference: Callable
     cases: Callable[[torch.Generator], list[Case]]
     hint: str
+    mistakes: tuple[Mistake, ...] = ()
     tol: float = 1e-6
 
 
@@ -59,15 +69,21 @@ def fresh(args: tuple) -> tuple:
 
 
 def summary(value) -> str:
-    """Return a value as a student wants to see it: numbers to five digits, big tensors by shape and first entries."""
+    """Return a value as a student wants to see it: up to ten numbers to five digits, of more only the shape."""
     if isinstance(value, tuple | list):
         return "(" + ", ".join(summary(v) for v in value) + ")"
-    if not isinstance(value, Tensor):
-        return f"{value:.5g}" if isinstance(value, float) else repr(value)
-    if value.numel() == 1 and value.ndim == 0:
-        return f"{value.item():.5g}"
-    head = ", ".join(f"{v:.5g}" for v in value.detach().flatten()[:6].tolist())
-    return f"{tuple(value.shape)} [{head}{', …' if value.numel() > 6 else ''}]"
+    if isinstance(value, Tensor):
+        if value.ndim == 0:
+            return f"{value.item():.5g}"
+        numbers = " [" + ", ".join(f"{v:.5g}" for v in value.detach().flatten().tolist()) + "]"
+        return f"shape {tuple(value.shape)}" + (numbers if value.numel() <= 10 else "")
+    return f"{value:.5g}" if isinstance(value, float) else repr(value)
+
+
+def call(exercise: Exercise, case: Case) -> str:
+    """Return the call of a case in words, with the names of the arguments."""
+    names = inspect.signature(exercise.reference).parameters
+    return ", ".join(f"{name} = {summary(a)}" for name, a in zip(names, case.args, strict=True))
 
 
 def student_line(error: Exception) -> str:
@@ -76,33 +92,75 @@ def student_line(error: Exception) -> str:
     return f" in your line `{frames[-1].line}`" if frames and frames[-1].line else ""
 
 
+def structure(value) -> str:
+    """Return what kind of thing a value is: "a number", "a tensor of shape (3, 2)", "a tuple of 2"."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    try:
+        shape = tuple(torch.as_tensor(value).shape)
+    except (TypeError, ValueError, RuntimeError):
+        return f"a {type(value).__name__}"
+    return f"a tensor of shape {shape}" if shape else "a number"
+
+
+def diagnose(exercise: Exercise, case: Case, got, expected) -> str:
+    """Return what seems to be wrong with an answer, in a sentence."""
+    if got is None:
+        return "Your function returned None: is a `return` missing?"
+    if structure(got) != structure(expected):
+        return f"Your function returned {structure(got)}; expected is {structure(expected)}."
+    if any(torch.as_tensor(v).isnan().any() for v in (got if isinstance(got, tuple | list) else [got])):
+        return "Your result contains nan: look for 0 · log 0, ∞ − ∞ or the logarithm of a negative number."
+    for mistake in exercise.mistakes:
+        if agrees(got, mistake.function(*fresh(case.args)), exercise.tol):
+            return mistake.message
+    return f"Hint: {exercise.hint}"
+
+
+def is_open(exercise: Exercise, error: Exception) -> bool:
+    """Tell whether an error is the one that stands in an open exercise; PyTorch raises its class for bad dtypes too."""
+    return isinstance(error, NotImplementedError) and str(error) == f"Exercise {exercise.id}"
+
+
+def problem(exercise: Exercise, case: Case, function: Callable) -> str | None:
+    """Return what is wrong with `function` on a case, or None. The open exercise's own error goes through."""
+    expected = exercise.reference(*fresh(case.args))
+    try:
+        got = function(*fresh(case.args))
+    except Exception as error:
+        if is_open(exercise, error):
+            raise
+        text = f"{type(error).__name__}: {error}{student_line(error)}"
+        advice = "The error is raised inside your function: call it yourself on these arguments."
+    else:
+        if agrees(got, expected, exercise.tol):
+            return None
+        text, advice = f"got {summary(got)}, expected {summary(expected)}", diagnose(exercise, case, got, expected)
+    return f"  {case.label}: {text}\n  called with {call(exercise, case)}\n  {advice}"
+
+
 def check(exercises: dict[str, Exercise], id: str, function: Callable) -> Callable:
     """Print whether `function` solves the exercise; return it if it does, else the reference, for the lecture to go on.
 
     Raises ``ValueError`` for an unknown exercise. An exception in the student's function is reported, not raised.
     """
     exercise = exercises[choose(id, exercises, "exercise")]
-    cases = exercise.cases(torch.Generator().manual_seed(SEED))
     head, points = f"Exercise {id}", f"{exercise.points} points"
-    passed, failure = 0, ""
-    for case in cases:
-        expected = exercise.reference(*fresh(case.args))
-        try:
-            got = function(*fresh(case.args))
-        except NotImplementedError:
-            print(f"○ {head} ({points}): not attempted yet. The lecture goes on with the course's own function.")
-            return exercise.reference
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}{student_line(error)}"
-        else:
-            if agrees(got, expected, exercise.tol):
-                passed += 1
-                continue
-            problem = f"got {summary(got)}, expected {summary(expected)}"
-        failure = failure or f"  {case.label}: {problem}\n  called with {summary(case.args)}\n  Hint: {exercise.hint}"
-    if passed == len(cases):
+    if getattr(function, "__module__", "").startswith("course_utils"):
+        name = exercise.function
+        print(f"○ {head} ({points}): this is the course's own function. Run the cell that defines your `{name}`.")
+        return function
+    cases = exercise.cases(torch.Generator().manual_seed(SEED))
+    try:
+        problems = [problem(exercise, case, function) for case in cases]
+    except NotImplementedError:
+        print(f"○ {head} ({points}): not attempted yet. The lecture goes on with the course's own function.")
+        return exercise.reference
+    failures = [p for p in problems if p]
+    if not failures:
         print(f"✓ {head}: all {len(cases)} checks pass ({points}).")
         return function
+    passed = len(cases) - len(failures)
     earned = exercise.points * passed / len(cases)
-    print(f"✗ {head}: {passed} of {len(cases)} checks pass ({earned:.3g} of {points}).\n{failure}")
+    print(f"✗ {head}: {passed} of {len(cases)} checks pass ({earned:.1f} of {points}).\n{failures[0]}")
     return exercise.reference

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from course_utils import divergences as dv
-from course_utils.exercises.checking import Case, Exercise
+from course_utils.exercises.checking import Case, Exercise, Mistake
 from course_utils.exercises.checking import check as check_any
 
 
@@ -119,21 +119,22 @@ def elbo_sample_cases(g: torch.Generator) -> list[Case]:
 
 
 def iwae_cases(g: torch.Generator) -> list[Case]:
-    """Ordinary log weights, one sample, and log weights near -1,000 as images have."""
+    """Ordinary log weights, one sample, and log weights as far from zero and from each other as images have them."""
     return [
         Case("ten samples for each of four examples", (normal(10, 4, g=g),)),
         Case("K = 1 is the ELBO's integrand", (normal(1, 4, g=g),)),
         Case("log weights near -1,000", (normal(10, 4, g=g) - 1000,)),
+        Case("examples 1,000 nats apart", (normal(10, 2, g=g) - torch.tensor([1000.0, 0.0]),)),
     ]
 
 
 # 1.7 ---------------------------------------------------------------------------------------------------------------
 
 
-def leave_one_out(f: Tensor, z: Tensor, mu: Tensor, sigma: float) -> Tensor:
-    """Return score-function estimates, the mean of the other f as baseline: f (N,), z (N, d) give (N, d)."""
-    others = (f.sum() - f) / (len(f) - 1)
-    return (f - others)[:, None] * (z - mu) / sigma**2
+def leave_one_out(values: Tensor, z: Tensor, mu: Tensor, sigma: float) -> Tensor:
+    """Return score-function estimates, the mean of the other values as baseline: (N,), (N, d) give (N, d)."""
+    others = (values.sum() - values) / (len(values) - 1)
+    return (values - others)[:, None] * (z - mu) / sigma**2
 
 
 def leave_one_out_cases(g: torch.Generator) -> list[Case]:
@@ -145,24 +146,134 @@ def leave_one_out_cases(g: torch.Generator) -> list[Case]:
     return cases
 
 
+def exchanged(function):
+    """Return `function` with its first half of the arguments exchanged with the second."""
+
+    def swapped(*args):
+        half = len(args) // 2
+        return function(*args[half:], *args[:half])
+
+    return swapped
+
+
 EXERCISES = {
     e.id: e
     for e in [
-        Exercise("1.1", "kl_bits", 2, kl_bits, kl_bits_cases,
-                 "torch.xlogy(p, q) is p log q with 0 log 0 = 0; then change the base of the logarithm."),
-        Exercise("1.2", "forward_kl_from_q", 3, forward_kl_from_q, forward_kl_from_q_cases,
-                 "the points come from q, the expectation is under p: each needs the weight p/q."),
-        Exercise("1.3", "matched_gaussian", 3, matched_gaussian, matched_gaussian_cases,
-                 "the variance of a mixture is the mean of the variances plus the variance of the means."),
-        Exercise("1.4", "kl_full", 4, dv.kl_gaussian_full, kl_full_cases,
-                 "log-determinants from torch.linalg.slogdet or Cholesky factors; a determinant itself underflows.",
-                 tol=1e-5),
-        Exercise("1.5", "elbo_sample", 4, elbo_sample, elbo_sample_cases,
-                 "log N(x; Wz + mu, sigma²) has D terms with their constants; the KL is summed over the d latents."),
-        Exercise("1.6", "iwae", 2, dv.iwae_bound, iwae_cases,
-                 "torch.logsumexp over the first axis, then subtract log K."),
-        Exercise("1.7", "leave_one_out", 5, leave_one_out, leave_one_out_cases,
-                 "the baseline of sample i is the mean of all f except f_i: (sum - f_i) / (N - 1)."),
+        Exercise(
+            id="1.1",
+            function="kl_bits",
+            points=2,
+            reference=kl_bits,
+            cases=kl_bits_cases,
+            hint="look at 0 · log 0, and at what happens along the last axis.",
+            mistakes=(
+                Mistake(dv.kl_table, "These are nats. One nat is 1/log 2 bits."),
+                Mistake(exchanged(kl_bits), "This is KL(q‖p): the distribution in front of the bar is averaged over."),
+            ),
+        ),
+        Exercise(
+            id="1.2",
+            function="forward_kl_from_q",
+            points=3,
+            reference=forward_kl_from_q,
+            cases=forward_kl_from_q_cases,
+            hint="the points come from q, the expectation is under p: see hint 2.",
+            mistakes=(
+                Mistake(lambda log_p, log_q: (log_p - log_q).mean(), "This is his function: it estimates −KL(q‖p)."),
+                Mistake(lambda log_p, log_q: (log_q - log_p).mean(), "This estimates KL(q‖p), the other direction."),
+                Mistake(
+                    lambda log_p, log_q: ((log_p - log_q).softmax(0) * (log_p - log_q)).sum(),
+                    "You divided by the sum of the weights; divide by their number.",
+                ),
+            ),
+        ),
+        Exercise(
+            id="1.3",
+            function="matched_gaussian",
+            points=3,
+            reference=matched_gaussian,
+            cases=matched_gaussian_cases,
+            hint="which two moments does the forward fit match? See hint 1.",
+            mistakes=(
+                Mistake(
+                    lambda w, m, s: (matched_gaussian(w, m, s)[0], matched_gaussian(w, m, s)[1] ** 2),
+                    "The second number is the variance; return the standard deviation.",
+                ),
+                Mistake(
+                    lambda w, m, s: ((w * m).sum(), (w * s**2).sum().sqrt()),
+                    "The spread of the means is missing from the variance.",
+                ),
+            ),
+        ),
+        Exercise(
+            id="1.4",
+            function="kl_full",
+            points=4,
+            reference=dv.kl_gaussian_full,
+            cases=kl_full_cases,
+            hint="compare your three terms with (1.6c) one by one; for tiny variances see hint 1.",
+            mistakes=(
+                Mistake(
+                    lambda *args: 2 * dv.kl_gaussian_full(*args), "This is twice the right value: the ½ is missing."
+                ),
+                Mistake(exchanged(dv.kl_gaussian_full), "This is KL(p‖q), with the roles of q and p exchanged."),
+            ),
+            tol=1e-5,
+        ),
+        Exercise(
+            id="1.5",
+            function="elbo_sample",
+            points=4,
+            reference=elbo_sample,
+            cases=elbo_sample_cases,
+            hint="is every constant of the log-likelihood there, and is the KL summed over the latents?",
+            mistakes=(
+                Mistake(lambda *args: -elbo_sample(*args), "This is the negative of the ELBO."),
+                Mistake(
+                    lambda x, weight, mu, sigma, m, s, eps: (
+                        elbo_sample(x, weight, mu, sigma, m, s, eps) + 2 * dv.kl_gaussian(m, s).sum(-1)
+                    ),
+                    "The KL must be subtracted.",
+                ),
+                Mistake(
+                    lambda x, weight, mu, sigma, m, s, eps: (
+                        elbo_sample(x, weight, mu, sigma, m, s, eps)
+                        + x.shape[-1] * (math.log(sigma) + 0.5 * math.log(2 * math.pi))
+                    ),
+                    "The constants of the likelihood are missing: see hint 2.",
+                ),
+            ),
+        ),
+        Exercise(
+            id="1.6",
+            function="iwae",
+            points=2,
+            reference=dv.iwae_bound,
+            cases=iwae_cases,
+            hint="does anything under- or overflow? See the hint.",
+            mistakes=(
+                Mistake(lambda log_w: log_w.mean(0), "This is the mean of the logarithms: the ELBO's estimate, K = 1."),
+                Mistake(lambda log_w: log_w.logsumexp(0), "This is the logarithm of the sum; the mean is asked for."),
+            ),
+        ),
+        Exercise(
+            id="1.7",
+            function="leave_one_out",
+            points=4,
+            reference=leave_one_out,
+            cases=leave_one_out_cases,
+            hint="each sample has a baseline of its own: see hint 1.",
+            mistakes=(
+                Mistake(
+                    lambda values, z, mu, sigma: (values - values.mean())[:, None] * (z - mu) / sigma**2,
+                    "Your baseline is the mean of all values: a sample's own value must stay out.",
+                ),
+                Mistake(
+                    lambda values, z, mu, sigma: values[:, None] * (z - mu) / sigma**2,
+                    "This is the estimator without a baseline.",
+                ),
+            ),
+        ),
     ]
-}  # fmt: skip
+}
 check = partial(check_any, EXERCISES)

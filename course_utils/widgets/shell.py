@@ -26,7 +26,7 @@ from course_utils.plots import STYLE, png_bundle, to_png
 State = dict[str, Any]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-HINT = "Tab moves between the controls, the arrow keys change one, Enter presses a button."
+HINT = "Keyboard: Tab to a control · arrow keys move a slider · Space opens a list or presses a button."
 SHEET_HEIGHT = 2.7  # inches of one state in the saved picture
 
 

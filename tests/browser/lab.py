@@ -144,9 +144,9 @@ class Notebook:
 
     def not_run(self) -> list[str]:
         """Return the sources of code cells that have a source and no execution number."""
-        cells = self.page.locator(".jp-Notebook .jp-CodeCell").all()
-        texts = [(c.locator(".jp-InputPrompt").inner_text(), c.locator(".cm-content").inner_text()) for c in cells]
-        return [source for prompt, source in texts if source.strip() and not any(c.isdigit() for c in prompt)]
+        return self.page.evaluate("""() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
+          .filter(cell => !/\\d/.test(cell.querySelector('.jp-InputPrompt').textContent))
+          .map(cell => cell.querySelector('.jp-InputArea-editor')?.textContent ?? '').filter(text => text.trim())""")
 
     def widget(self, source: str) -> "Widget":
         """Return the widget of the code cell whose source contains this text."""
@@ -189,13 +189,13 @@ class Widget:
             self.page.wait_for_timeout(20)
         return now
 
-    def press_button(self, label: str, key: str = "Enter", tabs: int = 30) -> None:
-        """Go to a button by the Tab key from wherever the focus is, and press it by a key."""
+    def press_button(self, label: str, key: str = "Space", back: bool = False, tabs: int = 30) -> None:
+        """Go to a button by the Tab key from wherever the focus is, forwards or back, and press it by a key."""
         for _ in range(tabs):
             if self.page.evaluate("document.activeElement.textContent.trim()") == label:
                 self.page.keyboard.press(key)
                 return
-            self.page.keyboard.press("Tab")
+            self.page.keyboard.press("Shift+Tab" if back else "Tab")
         raise AssertionError(f"button {label!r} is not reached by {tabs} presses of Tab")
 
     def overflow(self) -> list[str]:

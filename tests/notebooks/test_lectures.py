@@ -150,7 +150,8 @@ def colab_site() -> Path:
         done = subprocess.run(
             [*command, f"--target={beside}", *COLAB, *COLAB_NEEDS], capture_output=True, encoding="utf-8"
         )
-        if done.returncode and re.search(OFFLINE, done.stderr):
+        demanded = os.environ.get("COURSE_REQUIRE_COLAB") == "1"
+        if done.returncode and re.search(OFFLINE, done.stderr) and not demanded:
             pytest.skip("build/colab-site is missing and the package index is out of reach")
         assert done.returncode == 0, done.stderr
         (beside / "PINS").write_text(pins)

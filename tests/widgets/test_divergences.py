@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import integrate, stats
 
+from course_utils.divergences import fit_gaussian
 from course_utils.widgets import divergences as W
 from course_utils.widgets.shell import VIEW
 
@@ -31,7 +33,7 @@ def test_forward_fit_has_the_moments_of_the_mixture(start):
     deviation = math.sqrt(w @ (np.array([1.2, 0.6]) ** 2 + m**2) - mean**2)
     assert (n.mu, n.sigma) == pytest.approx((mean, deviation), abs=1e-4)
     assert n.moments == pytest.approx((mean, deviation), abs=1e-8)
-    assert n.minima[:, :2] == pytest.approx(np.array([[mean, deviation]]), abs=1e-4)  # and no other
+    assert n.minima[:, :2] == pytest.approx(np.array([[mean, math.log(deviation)]]), abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["forward", "reverse", "js", "alpha"])
@@ -60,11 +62,15 @@ def test_value_is_the_divergence_and_the_integrand_is_its_area(kind):
 @pytest.mark.parametrize("start", [(-2.0, 0.6), (2.0, 0.6), (0.0, 3.0)])
 def test_the_fit_is_a_minimum_that_the_landscape_knows(kind, start):
     n = W.compute_kl({**KL, "kind": kind, "mu": start[0], "sigma": start[1]})
-    distance = np.abs(n.minima[:, :2] - [n.mu, n.sigma]).max(1).min()
+    distance = np.abs(n.minima[:, :2] - [n.mu, math.log(n.sigma)]).max(1).min()
     assert distance < 1e-3
     assert n.landscape.min() == pytest.approx(n.minima[:, 2].min(), abs=0.05)
     assert n.landscape.min() >= n.minima[:, 2].min() - 1e-9
-    assert n.path[0] == pytest.approx(start) and n.path[-1] == pytest.approx((n.mu, n.sigma))
+    assert n.path[0] == pytest.approx((start[0], math.log(start[1])))
+    assert n.path[-1] == pytest.approx((n.mu, math.log(n.sigma)))
+    log_p, _ = W.log_mixture(*(KL[k] for k in ("separation", "weight", "left", "right")))
+    values = W.values_at(log_p, KL["alpha"] if kind == "alpha" else kind, torch.tensor(n.path))
+    assert (values.diff() <= 1e-12).all()  # downhill all the way
 
 
 def test_reverse_kl_finds_each_mode_from_its_own_side():
@@ -73,6 +79,17 @@ def test_reverse_kl_finds_each_mode_from_its_own_side():
     assert [f.mu for f in fits] == pytest.approx([-4, 4], abs=0.01)  # so far apart, q is the mode itself
     assert [f.sigma for f in fits] == pytest.approx([0.8, 0.6], abs=0.01)
     assert [f.value for f in fits] == pytest.approx([-math.log(0.3), -math.log(0.7)], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["reverse", "js", 0.3])
+def test_the_descent_ends_where_slow_gradient_descent_does(kind):
+    generator = np.random.default_rng(2)
+    log_p, _ = W.log_mixture(5.0, 0.4, 1.2, 0.6)
+    mu, sigma = (torch.tensor(generator.uniform(*ends, 12)) for ends in [(-5, 5), (0.4, 3)])
+    slow = fit_gaussian(log_p, W.X, kind, mu, sigma, steps=1500, lr=0.01)
+    fast = W.descend(log_p, kind, torch.stack([mu, sigma.log()], dim=-1))[-1]
+    same = (fast - torch.stack([slow.mu, slow.sigma.log()], dim=-1)).abs().amax(-1) < 0.01
+    assert same.sum() >= 11  # a start on a ridge may fall to either side
 
 
 def test_alpha_runs_from_reverse_to_forward():
@@ -196,6 +213,19 @@ def test_saved_output(explorer):
     assert set(data) == {VIEW, "image/png", "text/plain"}
     assert metadata["image/png"]["alt"] in data["text/plain"]
     assert len(explorer.presets) == 4 and len(data["image/png"]) < 400_000
+
+
+def test_the_presets_show_what_their_titles_say():
+    explorer = W.kl_explorer()
+    covers, left, right, between = (W.compute_kl({**explorer.state, **state}) for _, state in explorer.presets)
+    assert (covers.mu, covers.sigma) == pytest.approx(covers.moments, abs=1e-4)
+    assert (left.mu, right.mu) == pytest.approx((-2.5, 2.5), abs=0.05)
+    assert max(left.sigma, right.sigma) < 1.1 < between.sigma < covers.sigma
+    explorer = W.elbo_explorer()
+    loose, tight, one, both = (W.compute_elbo({**explorer.state, **state}) for _, state in explorer.presets)
+    assert loose.rate == pytest.approx(0, abs=1e-9) and loose.gap > 1
+    assert tight.gap == pytest.approx(0, abs=1e-9)
+    assert 0.5 < one.gap < both.gap
 
 
 def test_alpha_applies_to_alpha_only():

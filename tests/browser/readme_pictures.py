@@ -1,0 +1,36 @@
+"""Take the README's pictures in a real browser: ``.venv/bin/python tests/browser/readme_pictures.py``."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import lab
+from playwright.sync_api import sync_playwright
+
+PICTURES = {"w-kl.png": ("01_kl_and_elbo.ipynb", "kl_explorer()")}  # notebook, source of the widget's cell
+
+
+def main() -> int:
+    if lab.find_chromium() is None:
+        print(lab.INSTALL, file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        shutil.copytree(lab.ROOT / "lectures", home / "lectures")
+        with lab.jupyter_lab(home / "lectures", home) as address, sync_playwright() as p, lab.chromium(p) as browser:
+            for file, (name, source) in PICTURES.items():
+                notebook = lab.Notebook(browser, address, name)
+                notebook.run_all()
+                widget = notebook.widget(source)
+                widget.picture()
+                target = lab.ROOT / "lectures" / "images" / file
+                target.parent.mkdir(exist_ok=True)
+                widget.output.screenshot(path=target)
+                print(f"wrote {target.relative_to(lab.ROOT)}")
+                notebook.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

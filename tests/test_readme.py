@@ -1,0 +1,60 @@
+"""What the documents say must be true of the tree they stand in."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from course_utils.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+TEXTS = [*DOCUMENTS, *sorted((ROOT / "solutions").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_links_and_pictures_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_make_targets_and_commands_exist(path):
+    text = path.read_text("utf-8")
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.M)) <= targets
+    for command in set(re.findall(r"(?:`|^)(?:\.venv/bin/)?course ([a-z]+)", text, re.M)):
+        with pytest.raises(SystemExit) as done:
+            main([command, "--help"])
+        assert done.value.code == 0, command
+
+
+def test_conda_environment_has_the_name_in_the_readme():
+    name = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["name"]
+    assert f"conda activate {name}`" in (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name)
+def test_nothing_is_left_to_fill_in(path):
+    assert not re.findall(r"RUNTIME|TODO|FIXME|XXX", path.read_text("utf-8"))
+
+
+def test_every_lecture_is_in_the_table_with_its_exercises_and_points():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    words = {7: "seven", 8: "eight"}
+    for source in sorted((ROOT / "solutions").glob("*.md")):
+        text = source.read_text("utf-8")
+        row = re.search(rf"^\|.*lectures/{source.stem}\.ipynb.*$", readme, re.M)
+        points = [int(p) for p in re.findall(r"^### Exercise .*\((\d+) points", text, re.M)]
+        assert row and re.search(rf"\| {len(points)} \|", row[0])
+        assert f"{words[len(points)]}, {sum(points)} points" in text
+        assert f"{words[len(points)]} exercises, {sum(points)} points" in readme
+
+
+def test_points_in_the_headings_are_those_of_the_exercises():
+    from course_utils.exercises.divergences import EXERCISES
+
+    text = (ROOT / "solutions" / "01_kl_and_elbo.md").read_text("utf-8")
+    headings = dict(re.findall(r"^### Exercise (\S+) · .*\((\d+) points", text, re.M))
+    assert {e.id: e.points for e in EXERCISES.values()}.items() <= {k: int(v) for k, v in headings.items()}.items()
