@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -22,8 +23,6 @@ def open_notebook(tmp_path_factory):
         if os.environ.get("COURSE_REQUIRE_BROWSER") == "1":
             pytest.fail(lab.INSTALL, pytrace=False)
         pytest.skip(lab.INSTALL)
-    from playwright.sync_api import sync_playwright
-
     home = tmp_path_factory.mktemp("jupyter")
     lectures = home / "lectures"
     shutil.copytree(lab.ROOT / "lectures", lectures, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
