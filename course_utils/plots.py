@@ -61,6 +61,8 @@ def figure(ncols: int = 1, nrows: int = 1, width: float = 10, height: float = 4,
     layout = subplots.pop("layout", "constrained")
     fig = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     FigureCanvasAgg(fig)
+    if layout == "constrained":
+        fig.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
     return fig, fig.subplots(nrows, ncols, **subplots)
 
 
@@ -81,11 +83,15 @@ def png_bundle(png: bytes, alt: str, width: int) -> tuple[dict, dict]:
 
 
 def show(fig: Figure, alt: str) -> None:
-    """Display the figure at its own size, with `alt` as its text for screen readers and for text-only views."""
+    """Display the figure at its own size and under it, as a caption, what it shows.
+
+    `alt` is also the alternative text where the viewer has a place for it: nbconvert has one, JupyterLab has none.
+    """
     with io.BytesIO() as buffer:
         fig.savefig(buffer, format="png", dpi=1.5 * fig.dpi)  # half as many pixels again, for dense screens
         data, metadata = png_bundle(buffer.getvalue(), alt, width=round(fig.get_figwidth() * fig.dpi))
-    display(data, metadata=metadata, raw=True)
+    display({**data, "text/plain": "Figure"}, metadata=metadata, raw=True)
+    display({"text/markdown": f"*{alt}*", "text/plain": alt}, raw=True)
 
 
 def image_grid(ax, images, ncols: int = 10, gap: int = 2, vmin: float = 0.0, vmax: float = 1.0) -> None:

@@ -33,7 +33,7 @@ def marginal(m: dv.ProbabilisticPCA) -> MultivariateNormal:
     return MultivariateNormal(m.mu, m.W @ m.W.T + m.sigma**2 * torch.eye(len(m.mu), dtype=torch.float64))
 
 
-# Tables
+# Tables: (1.1a) to (1.2c)
 
 
 def test_kl_table_against_scipy():
@@ -72,7 +72,7 @@ def test_estimate_standard_error_against_numpy():
         dv.estimate(samples[:1])
 
 
-# Divergences on a grid
+# Divergences on a grid: (1.5a) to (1.5e)
 
 
 def test_quadrature_against_closed_forms():
@@ -130,7 +130,7 @@ def test_bad_mixtures(weights, means, sigmas, message):
         dv.mixture(weights, means, sigmas)
 
 
-# Fits
+# Fits: (1.4a) to (1.4d)
 
 
 def test_forward_fit_is_moment_matching():
@@ -184,7 +184,7 @@ def test_bad_fits():
         dv.fit_gaussian(log_p, GRID, "forward", mu=0.0, sigma=1.0, steps=0)
 
 
-# Gaussians
+# Gaussians: (1.6a) to (1.6e)
 
 
 def test_kl_gaussian_against_torch_and_quadrature():
@@ -228,7 +228,7 @@ def test_bad_covariance():
         dv.kl_gaussian_full(zero, torch.tensor([[1.0, 9.0], [0.0, 1.0]]), zero, eye)
 
 
-# Probabilistic PCA
+# Probabilistic PCA: (1.7a), (1.7b)
 
 
 def test_marginal_and_posterior_against_multivariate_normal():
@@ -342,7 +342,7 @@ def test_bad_models():
             dv.ProbabilisticPCA.fit(normal(20, 6, g=rng()), d)
 
 
-# Bounds
+# Bounds: (1.7c) to (1.9e)
 
 
 def test_elbo_below_iwae_below_evidence_and_increasing():
@@ -435,7 +435,7 @@ def test_bad_numbers_of_draws(k):
         dv.importance_log_weights(m, x, torch.zeros(2, 3).double(), torch.ones(3).double(), k, rng())
 
 
-# Gradients
+# Gradients: (1.10a) to (1.10d)
 
 
 @pytest.mark.parametrize("estimator", [dv.score_function_gradient, dv.reparameterised_gradient])
@@ -462,7 +462,7 @@ def test_gradient_variances(d):
     assert abs(pathwise.value - 4 * sigma**2) < 4 * pathwise.se
 
 
-# Amortisation
+# Amortisation: (1.11a), (1.11b)
 
 
 def test_linear_encoder_reaches_the_best_bound():

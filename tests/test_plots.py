@@ -23,13 +23,14 @@ def test_png_has_the_size_asked_for_and_a_white_ground():
 
 
 def test_show_stores_picture_and_alt_text(monkeypatch):
-    stored = {}
-    monkeypatch.setattr(plots, "display", lambda data, metadata, raw: stored.update(data=data, metadata=metadata))
+    stored = []
+    monkeypatch.setattr(plots, "display", lambda data, metadata=None, raw=False: stored.append((data, metadata)))
     fig, _ = plots.figure(width=6, height=2)
     plots.show(fig, "An empty pair of axes.")
-    assert stored["data"]["text/plain"] == "Figure: An empty pair of axes."
-    assert stored["metadata"]["image/png"] == {"alt": "An empty pair of axes.", "width": 600}
-    assert pixels(stored["data"]["image/png"]).shape == (300, 900, 3)
+    (picture, metadata), (caption, _) = stored
+    assert metadata["image/png"] == {"alt": "An empty pair of axes.", "width": 600}
+    assert pixels(picture["image/png"]).shape == (300, 900, 3)
+    assert caption == {"text/markdown": "*An empty pair of axes.*", "text/plain": "An empty pair of axes."}
     with pytest.raises(ValueError, match="alt text is empty"):
         plots.show(fig, " ")
 
