@@ -71,9 +71,34 @@ def doctor(args: argparse.Namespace) -> int:
     return doctor.main()
 
 
+def train(args: argparse.Namespace) -> int:
+    """Train one of the networks that the package ships, or go on where that was stopped, and write its card."""
+    from course_utils import recipes
+
+    print(recipes.describe(recipes.train(args.name, args.data_root, args.device)))
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Compute a shipped network's metrics again, beside its card; exit 1 if one differs by over a hundredth."""
+    from course_utils import cards, recipes
+
+    claimed = cards.read_card(args.name)["metrics"]
+    measured = recipes.evaluate(args.name, args.data_root, args.device)
+    for metric, value in measured.items():
+        print(f"{metric:60} card {claimed.get(metric)}   now {value}")
+    same = claimed.keys() == measured.keys() and all(
+        abs(measured[m] - claimed[m]) <= 0.01 * abs(claimed[m]) for m in claimed
+    )
+    return 0 if same else 1
+
+
 def checkpoints(args: argparse.Namespace) -> int:
-    """Train the networks that the package ships again (there are none so far)."""
-    print("No lecture ships a checkpoint yet, so there is nothing to train.")
+    """Train all networks that the package ships, one after the other."""
+    from course_utils import recipes
+
+    for name in recipes.RECIPES:
+        print(recipes.describe(recipes.train(name, args.data_root, args.device)), end="\n\n")
     return 0
 
 
@@ -98,8 +123,14 @@ def make_parser() -> Parser:
         "-p", dest="parameters", action="append", default=[], metavar="name=value", help="such as -p seed=1"
     )
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the executed notebook; build/ if not given")
-    for command in (lectures, doctor, checkpoints):
+    for command in (lectures, doctor):
         add(command)
+    for command in (train, evaluate, checkpoints):
+        sub = add(command)
+        if command is not checkpoints:
+            sub.add_argument("name", help="the checkpoint, such as vae_mlp_20")
+        sub.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "mps"')
+        sub.add_argument("--data-root", type=Path, metavar="DIR", help="where the data lie; else $COURSE_DATA")
     return parser
 
 

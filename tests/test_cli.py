@@ -17,7 +17,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("notebooks", "run", "lectures", "doctor", "checkpoints"):
+    for command in ("notebooks", "run", "lectures", "doctor", "train", "evaluate", "checkpoints"):
         assert f"\n    {command}" in done.stdout
 
 
@@ -104,8 +104,3 @@ def test_other_errors_are_not_hidden(monkeypatch):
     monkeypatch.setattr(notebooks, "make", fail)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         cli.main(["notebooks"])
-
-
-def test_checkpoints_says_that_there_are_none(capsys):
-    assert cli.main(["checkpoints"]) == 0
-    assert "No lecture ships a checkpoint yet" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from course_utils import training
 from course_utils.nn import MLP
 from course_utils.training import fit
 
@@ -62,9 +63,83 @@ def test_ctrl_c_keeps_parameters_and_history():
     assert net.weight.detach().abs().sum() > 0
 
 
+def problem_with_noise():
+    """The least-squares problem with noise from the generator in each loss, as a VAE has it."""
+    x, y, net, _, g = problem()
+
+    def loss(index):
+        return (net(x[index])[:, 0] - y[index] + torch.randn(len(index), generator=g)).square().mean()
+
+    return net, loss, g, len(x)
+
+
+class Killed(Exception):
+    """Stands for a process that was killed: nothing in the fit handles it."""
+
+
+def test_a_killed_fit_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    state = tmp_path / "fit.state"
+    net, loss, g, n = problem_with_noise()
+    whole = fit(loss, net, n, steps=50, batch_size=16, generator=g)
+    expected = net.weight.detach().clone()
+
+    def kill(done):
+        if done == 23:
+            raise Killed
+
+    net, loss, g, n = problem_with_noise()
+    with pytest.raises(Killed):
+        fit(loss, net, n, steps=50, batch_size=16, generator=g, resume=state, after_step=kill)
+    assert state.exists()
+    net, loss, g, n = problem_with_noise()
+    resumed = fit(loss, net, n, steps=50, batch_size=16, generator=g, resume=state)
+    assert resumed.losses == whole.losses
+    assert torch.equal(net.weight.detach(), expected)
+    assert not state.exists()
+
+
+def test_state_of_another_fit_or_a_damaged_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    state = tmp_path / "fit.state"
+    net, loss, g, n = problem_with_noise()
+    with pytest.raises(Killed):
+        fit(loss, net, n, steps=5, generator=g, resume=state, after_step=lambda done: (_ for _ in ()).throw(Killed))
+    torch.save({"model": {"other": torch.zeros(1)}}, state)
+    with pytest.raises(ValueError, match="damaged or of another fit .*; remove it"):
+        fit(loss, net, n, steps=5, generator=g, resume=state)
+    state.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="remove it to start anew"):
+        fit(loss, net, n, steps=5, generator=g, resume=state)
+    assert state.exists()
+
+
+def test_clipping_bounds_the_first_step():
+    """One step of AdamW is about lr whatever the gradient; the gradient it sees is what clipping bounds."""
+    x, y, net, loss, g = problem()
+    fit(lambda index: 1e6 * loss(index), net, len(x), steps=1, clip=0.5, generator=g)
+    assert net.weight.grad.norm().item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_after_step_is_told_the_steps():
+    x, _, net, loss, g = problem()
+    seen = []
+    fit(loss, net, len(x), steps=4, generator=g, after_step=seen.append)
+    assert seen == [1, 2, 3, 4]
+
+
+def test_the_rate_rises_then_falls_to_zero():
+    rates = [training.schedule(i / 1000) for i in range(1001)]
+    peak = rates.index(max(rates))
+    assert 15 <= peak <= 25
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] == pytest.approx(0)
+
+
 def test_loss_that_is_not_finite():
     x, _, net, loss, g = problem()
-    with pytest.raises(FloatingPointError, match="lower lr"):
+    with pytest.raises(FloatingPointError, match="try a lower lr"):
         fit(lambda index: loss(index) * float("nan"), net, len(x), steps=5, generator=g)
     assert net.weight.detach().abs().sum() == 0  # the bad step was not taken
 

@@ -1,0 +1,303 @@
+"""Lecture 2: variational autoencoders, their likelihoods, bounds and evaluation.
+
+Images are vectors (B, D) of floats in [0, 1]; convolutions fold them inside. All results are in nats per image.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_utils.divergences import gaussian_log_prob, iwae_bound, kl_gaussian
+from course_utils.errors import require
+from course_utils.nn import MLP
+
+# 2.2 Likelihoods: what the numbers mean that a decoder puts out ----------------------------------------------------
+
+
+class Bernoulli:
+    """p(x | z) = prod_i Bernoulli(x_i; sigmoid(logit_i)) for binary pixels."""
+
+    per_pixel = 1
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Return log p(x | z), (...): logits (..., D), and x (..., D) in {0, 1}."""
+        return -F.binary_cross_entropy_with_logits(params, x.expand_as(params), reduction="none").sum(-1)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """Return E[x | z], (..., D)."""
+        return params.sigmoid()
+
+    def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw x given z, (..., D)."""
+        return binarise(params.sigmoid(), generator)
+
+
+class Gaussian:
+    """p(x | z) = N(x; mean, sigma² I) with a fixed sigma: squared error, scaled and with its constant."""
+
+    per_pixel = 1
+
+    def __init__(self, sigma: float = 0.1):
+        require(sigma > 0, f"sigma = {sigma} is not positive; a standard deviation must be, for example 0.1")
+        self.sigma = sigma
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Return log p(x | z), (...): means (..., D), and real x (..., D)."""
+        return gaussian_log_prob(x, params, self.sigma).sum(-1)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """Return E[x | z], (..., D)."""
+        return params
+
+    def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw x given z, (..., D)."""
+        return params + self.sigma * normal(params.shape, generator, params)
+
+
+class DiscretisedLogistic:
+    """Grey levels 0..levels-1 as the bins of a logistic distribution; Salimans et al. (2017), PixelCNN++.
+
+    x = level / (levels - 1); the outermost bins reach to infinity, so that the levels' probabilities sum to 1.
+    """
+
+    per_pixel = 2
+
+    def __init__(self, levels: int):
+        require(levels >= 2, f"levels = {levels}; at least 2 grey levels are needed")
+        self.levels = levels
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Return log p(x | z), (...): means and log scales (..., 2 D), and x (..., D) on the grid of levels."""
+        mean, log_scale = params.chunk(2, dim=-1)
+        half = 0.5 / (self.levels - 1)
+        upper = torch.where(x > 1 - half, math.inf, (x + half - mean) * (-log_scale).exp())
+        lower = torch.where(x < half, -math.inf, (x - half - mean) * (-log_scale).exp())
+        # log(sigmoid(u) - sigmoid(l)) = logsigmoid(u) + logsigmoid(-l) + log(1 - exp(l - u)), without cancellation
+        return (F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log1p(-(lower - upper).exp())).sum(-1)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """Return the centre of the distribution, clamped to [0, 1], (..., D)."""
+        return params.chunk(2, dim=-1)[0].clamp(0, 1)
+
+    def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw x given z on the grid of levels, (..., D)."""
+        mean, log_scale = params.chunk(2, dim=-1)
+        u = uniform(mean.shape, generator, mean).clamp(1e-6, 1 - 1e-6)
+        x = mean + log_scale.exp() * u.logit()
+        return (x * (self.levels - 1)).round().clamp(0, self.levels - 1) / (self.levels - 1)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Draw uniform numbers on the generator's device; return them where `like` is, in its dtype."""
+    return torch.rand(shape, generator=generator, device=generator.device).to(like)
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Draw standard normal numbers on the generator's device; return them where `like` is, in its dtype."""
+    return torch.randn(shape, generator=generator, device=generator.device).to(like)
+
+
+def binarise(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return binary images with P(1) = grey level, x (..., D) in [0, 1]; drawn afresh: dynamic binarisation."""
+    return (uniform(x.shape, generator, x) < x).to(x.dtype)
+
+
+# 2.2 The model -----------------------------------------------------------------------------------------------------
+
+
+class Terms(NamedTuple):
+    """The two parts of the ELBO for each image, (B,) each, in nats; the KL also by latent, (B, d)."""
+
+    log_likelihood: Tensor
+    kl: Tensor
+    kl_by_latent: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """log p(x | z) - KL, (B,)."""
+        return self.log_likelihood - self.kl
+
+
+class VAE(nn.Module):
+    """A variational autoencoder: prior N(0, I_d), or N(m_y, s_y²) for each class y, and networks for q(z|x), p(x|z).
+
+    `encoder` maps (B, D + classes) to means and log standard deviations (B, 2 d); `decoder` maps (..., d + classes) to
+    the likelihood's parameters. With `classes` > 0 both see the one-hot class, and the prior of each class is learned.
+    Kingma and Welling (2014); Sohn, Lee and Yan (2015) for the conditional one.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, pixels: int, latents: int, likelihood, classes: int = 0):
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.pixels, self.latents, self.classes = pixels, latents, classes
+        self.prior_table = nn.Parameter(torch.zeros(classes, 2 * latents)) if classes else None
+
+    def with_class(self, v: Tensor, y: Tensor | None) -> Tensor:
+        """Append the one-hot class y (B,) to v (..., B, k). Raises ``ValueError`` for a missing or unknown class."""
+        if not self.classes:
+            require(y is None, "this model is not conditional: call it without y")
+            return v
+        require(y is not None, f"this model is conditional: give y, the classes 0 to {self.classes - 1}")
+        require(
+            bool((y >= 0).all() and (y < self.classes).all()),
+            f"y has the class {y.max().item() if (y >= self.classes).any() else y.min().item()}; "
+            f"allowed are 0 to {self.classes - 1}",
+        )
+        one_hot = F.one_hot(y, self.classes).to(v.dtype)
+        return torch.cat([v, one_hot.expand(*v.shape[:-1], self.classes)], dim=-1)
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of q(z | x), (B, d) each: x (B, D)."""
+        require(
+            x.shape[-1] == self.pixels, f"x has {x.shape[-1]} columns; this model's images have {self.pixels} pixels"
+        )
+        mean, log_sigma = self.encoder(self.with_class(x, y)).chunk(2, dim=-1)
+        return mean, log_sigma.clamp(-8, 8).exp()
+
+    def prior(self, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of p(z), or p(z | y), (d,) or (B, d)."""
+        if self.prior_table is None:
+            return torch.zeros(self.latents), torch.ones(self.latents)
+        mean, log_sigma = self.prior_table[y].chunk(2, dim=-1)
+        return mean, log_sigma.exp()
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return the likelihood's parameters: z (..., B, d) gives (..., B, D * per_pixel)."""
+        return self.decoder(self.with_class(z, y))
+
+    def terms(self, x: Tensor, generator: torch.Generator, y: Tensor | None = None) -> Terms:
+        """Return log p(x | z) at one reparameterised z, and the analytic KL(q || prior), for each image x (B, D)."""
+        m, s = self.posterior(x, y)
+        z = m + s * normal(m.shape, generator, m)
+        prior_m, prior_s = (v.to(m) for v in self.prior(y))
+        kl = kl_gaussian(m, s, prior_m, prior_s)  # (B, d)
+        return Terms(self.likelihood.log_prob(self.decode(z, y), x), kl.sum(-1), kl)
+
+    def log_weights(self, x: Tensor, k: int, generator: torch.Generator, y: Tensor | None = None) -> Tensor:
+        """Return log p(x, z) - log q(z | x) for k draws of z: x (B, D) gives (k, B). Both KL terms are sampled."""
+        require(k >= 1, f"k = {k} draws; at least 1 is needed")
+        m, s = self.posterior(x, y)
+        z = m + s * normal((k, *m.shape), generator, m)  # (k, B, d)
+        prior_m, prior_s = (v.to(m) for v in self.prior(y))
+        log_prior = gaussian_log_prob(z, prior_m, prior_s).sum(-1)
+        return self.likelihood.log_prob(self.decode(z, y), x) + log_prior - gaussian_log_prob(z, m, s).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator, y: Tensor | None = None, mean: bool = True) -> Tensor:
+        """Return n images (n, D) by ancestral sampling: E[x | z] or, with mean=False, x itself. `y`: classes (n,)."""
+        m, s = self.prior(y)
+        like = next(self.parameters())
+        z = m.to(like) + s.to(like) * normal((n, self.latents), generator, like)
+        params = self.decode(z, y)
+        return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
+
+
+def mlp_vae(
+    pixels: int, latents: int = 20, hidden: tuple[int, ...] = (500, 250), likelihood=None, classes: int = 0
+) -> VAE:
+    """Return the reference VAE: pixels-500-250-latents and back, Bernoulli likelihood unless another is given."""
+    require(latents >= 1, f"latents = {latents}; at least 1 is needed")
+    likelihood = likelihood or Bernoulli()
+    encoder = MLP([pixels + classes, *hidden, 2 * latents], nn.ReLU)
+    decoder = MLP([latents + classes, *reversed(hidden), pixels * likelihood.per_pixel], nn.ReLU)
+    return VAE(encoder, decoder, pixels, latents, likelihood, classes)
+
+
+def conv_vae(side: int, latents: int = 20, width: int = 32, likelihood=None) -> VAE:
+    """Return a convolutional VAE for side x side images, `side` a multiple of 4; three scales, residual in between."""
+    require(side >= 4 and side % 4 == 0, f"side = {side}; a multiple of 4 is needed, such as 8 or 28")
+    likelihood = likelihood or Bernoulli()
+    small, w = side // 4, width
+    encoder = nn.Sequential(
+        nn.Unflatten(-1, (1, side, side)),
+        nn.Conv2d(1, w, 3, padding=1, stride=2), nn.SiLU(),  # (B, w, side/2, side/2)
+        Residual(w),
+        nn.Conv2d(w, 2 * w, 3, padding=1, stride=2), nn.SiLU(),  # (B, 2w, side/4, side/4)
+        Residual(2 * w),
+        nn.Flatten(), nn.Linear(2 * w * small**2, 8 * w), nn.SiLU(), nn.Linear(8 * w, 2 * latents),
+    )  # fmt: skip
+    decoder = Folded(nn.Sequential(
+        nn.Linear(latents, 8 * w), nn.SiLU(), nn.Linear(8 * w, 2 * w * small**2), nn.SiLU(),
+        nn.Unflatten(-1, (2 * w, small, small)),
+        Residual(2 * w),
+        nn.ConvTranspose2d(2 * w, w, 4, padding=1, stride=2), nn.SiLU(),
+        Residual(w),
+        nn.ConvTranspose2d(w, likelihood.per_pixel, 4, padding=1, stride=2),
+        nn.Flatten(),
+    ))  # fmt: skip
+    return VAE(encoder, decoder, side * side, latents, likelihood)
+
+
+class Residual(nn.Module):
+    """x + conv(silu(conv(x))), 3 x 3 convolutions of one width: (B, width, H, W) gives the same shape."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x + self.body(x))
+
+
+class Folded(nn.Module):
+    """A network for (B, k) applied to (..., B, k): the leading axes are folded into one and back."""
+
+    def __init__(self, body: nn.Module):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+
+
+# 2.3 and 2.8 Loss and evaluation -----------------------------------------------------------------------------------
+
+
+def negative_elbo(terms: Terms, beta: float = 1.0, free_nats: float = 0.0) -> Tensor:
+    """Return the loss, a scalar: mean over images of -log p(x | z) + beta * KL.
+
+    With `free_nats` each latent's mean KL over the batch counts at least that much: below it there is no pressure on
+    the KL. Higgins et al. (2017) for beta, Kingma et al. (2016), equation (15), for free bits.
+    """
+    require(beta >= 0 and free_nats >= 0, f"beta = {beta}, free_nats = {free_nats}; neither may be negative")
+    kl = terms.kl_by_latent.mean(0)  # (d,)
+    return -terms.log_likelihood.mean() + beta * kl.clamp(min=free_nats).sum()
+
+
+@torch.no_grad()
+def evaluate_elbo(vae: VAE, x: Tensor, generator: torch.Generator, y: Tensor | None = None, batch: int = 500) -> Tensor:
+    """Return the one-sample ELBO of each image, (N,): x (N, D), computed in batches."""
+    parts = range(0, len(x), batch)
+    return torch.cat([vae.terms(x[i : i + batch], generator, y if y is None else y[i : i + batch]).elbo for i in parts])
+
+
+@torch.no_grad()
+def evaluate_log_prob(
+    vae: VAE, x: Tensor, k: int, generator: torch.Generator, y: Tensor | None = None, rows: int = 20_000
+) -> Tensor:
+    """Return the k-sample importance estimate of log p(x), (N,): x (N, D), at most `rows` latents decoded at once.
+
+    A lower bound on log p(x) on average. Burda, Grosse and Salakhutdinov (2016).
+    """
+    require(k >= 1, f"k = {k} draws; at least 1 is needed")
+    out = []
+    images, chunk = max(1, rows // k), min(k, rows)
+    for i in range(0, len(x), images):
+        x_i, y_i = x[i : i + images], y if y is None else y[i : i + images]
+        log_w = [vae.log_weights(x_i, min(chunk, k - j), generator, y_i) for j in range(0, k, chunk)]
+        out.append(iwae_bound(torch.cat(log_w)))
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def active_units(means: Tensor, threshold: float = 0.01) -> int:
+    """Return how many latents are used: those whose posterior mean (N, d) varies over images by more than `threshold`.
+
+    Burda, Grosse and Salakhutdinov (2016), section 5.3: the variance of E_q[z | x] over x.
+    """
+    return int((means.var(0) > threshold).sum())

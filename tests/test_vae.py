@@ -1,0 +1,212 @@
+"""Lecture 2's functions against torch.distributions, SciPy, finite differences and an exactly solvable VAE."""
+
+import math
+
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+
+from course_utils import vae
+from course_utils.divergences import estimate
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=rng(seed), dtype=torch.float64)
+
+
+class LinearEncoder(nn.Module):
+    """Means A x + b, and log standard deviations that do not depend on x."""
+
+    def __init__(self, a, b, log_sigma):
+        super().__init__()
+        self.a, self.b, self.log_sigma = a, b, log_sigma
+
+    def forward(self, x):
+        return torch.cat([x @ self.a.T + self.b, self.log_sigma.expand(*x.shape[:-1], -1)], dim=-1)
+
+
+def linear_vae(dim: int = 5, d: int = 2, sigma: float = 0.7, wide: float = 1.0):
+    """A VAE that is probabilistic PCA, and its exact marginal N(mu, W W^T + sigma² I) and posterior."""
+    w, mu = draw(dim, d, seed=1), draw(dim, seed=2)
+    decoder = nn.Linear(d, dim).double()
+    with torch.no_grad():
+        decoder.weight.copy_(w)
+        decoder.bias.copy_(mu)
+    cov = torch.linalg.inv(torch.eye(d) + w.T @ w / sigma**2)
+    a = cov @ w.T / sigma**2
+    encoder = LinearEncoder(a, -a @ mu, cov.diagonal().sqrt().log() + math.log(wide))
+    model = vae.VAE(encoder, decoder, dim, d, vae.Gaussian(sigma)).double()
+    marginal = MultivariateNormal(mu, w @ w.T + sigma**2 * torch.eye(dim, dtype=torch.float64))
+    x = marginal.mean + draw(6, dim, seed=3) @ marginal.scale_tril.T
+    return model, marginal, MultivariateNormal(x @ a.T - a @ mu, cov), x
+
+
+def test_elbo_of_a_linear_vae_is_evidence_minus_kl():
+    model, marginal, posterior, x = linear_vae()
+    with torch.no_grad():
+        mean = estimate(torch.stack([model.terms(x, rng(s)).elbo for s in range(4000)]))
+        m, s = model.posterior(x)
+        q = MultivariateNormal(m, torch.diag_embed(s**2))
+    exact = marginal.log_prob(x) - kl_divergence(q, posterior)
+    assert ((mean.value - exact).abs() < 4 * mean.se).all()
+
+
+def test_analytic_kl_against_torch_and_by_latent():
+    model, _, _, x = linear_vae()
+    terms = model.terms(x, rng())
+    m, s = model.posterior(x)
+    torch.testing.assert_close(
+        terms.kl, kl_divergence(Independent(Normal(m, s), 1), Independent(Normal(0 * m, 1 + 0 * s), 1))
+    )
+    torch.testing.assert_close(terms.kl_by_latent.sum(-1), terms.kl)
+
+
+def test_importance_estimate_rises_to_the_exact_log_likelihood():
+    model, marginal, _, x = linear_vae(wide=1.5)
+    bounds = [
+        estimate(torch.stack([vae.evaluate_log_prob(model, x, k, rng(s)) for s in range(n)]))
+        for k, n in ((1, 2000), (10, 1000), (2000, 20))
+    ]
+    exact = marginal.log_prob(x)
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        assert (low.value < high.value + 4 * torch.hypot(low.se, high.se)).all()
+    assert ((bounds[-1].value - exact).abs() < 4 * bounds[-1].se + 2e-3).all()
+    assert (bounds[0].value < exact - 0.05).all()
+
+
+def test_importance_estimate_does_not_depend_on_how_it_is_cut():
+    model, marginal, _, x = linear_vae(wide=1.5)
+    whole, cut = (vae.evaluate_log_prob(model, x, 3000, rng(5), rows=rows) for rows in (100_000, 700))
+    torch.testing.assert_close(whole, cut, atol=0.1, rtol=0)
+    assert cut.shape == marginal.log_prob(x).shape
+
+
+def test_reparameterised_gradient_against_finite_differences():
+    torch.manual_seed(0)
+    model = vae.mlp_vae(6, 2, hidden=(5,)).double()
+    x = (draw(4, 6, seed=4) > 0).double()
+    weight = model.encoder[0].weight
+
+    def loss():
+        return vae.negative_elbo(model.terms(x, rng(7)))
+
+    (gradient,) = torch.autograd.grad(loss(), weight)
+    h = 1e-5
+    for i, j in [(0, 0), (2, 3), (4, 5)]:
+        with torch.no_grad():
+            values = []
+            for shift in (h, -h):
+                weight[i, j] += shift
+                values.append(loss().item())
+                weight[i, j] -= shift
+        assert (values[0] - values[1]) / (2 * h) == pytest.approx(gradient[i, j].item(), rel=1e-5, abs=1e-8)
+
+
+def test_likelihoods_against_torch_distributions():
+    logits, binary = draw(3, 4, 5), (draw(4, 5, seed=8) > 0).double()
+    expected = torch.distributions.Bernoulli(logits=logits).log_prob(binary.expand(3, 4, 5)).sum(-1)
+    torch.testing.assert_close(vae.Bernoulli().log_prob(logits, binary), expected)
+    torch.testing.assert_close(vae.Gaussian(0.3).log_prob(logits, binary), Normal(logits, 0.3).log_prob(binary).sum(-1))
+
+
+def test_discretised_logistic_against_scipy_and_sums_to_one():
+    levels = 17
+    likelihood = vae.DiscretisedLogistic(levels)
+    grid = torch.arange(levels, dtype=torch.float64)[:, None] / (levels - 1)  # (17, 1)
+    for mean, scale in [(0.4, 0.1), (-0.3, 0.05), (1.2, 0.5), (0.5, 1e-3)]:
+        params = torch.tensor([mean, math.log(scale)], dtype=torch.float64).expand(levels, 2)
+        log_p = likelihood.log_prob(params, grid)
+        assert log_p.exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+        edges = (torch.arange(levels + 1) - 0.5) / (levels - 1)
+        cdf = scipy.stats.logistic.cdf(edges.numpy(), mean, scale)
+        cdf[0], cdf[-1] = 0.0, 1.0
+        torch.testing.assert_close(log_p.exp(), torch.tensor(cdf[1:] - cdf[:-1]), atol=1e-7, rtol=1e-4)
+
+
+def test_discretised_logistic_has_finite_gradients_at_the_edges():
+    params = torch.tensor([[0.2, -3.0]], dtype=torch.float64, requires_grad=True)
+    for level in (0.0, 0.5, 1.0):
+        log_p = vae.DiscretisedLogistic(17).log_prob(params, torch.tensor([[level]], dtype=torch.float64))
+        assert torch.autograd.grad(log_p.sum(), params)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("likelihood", [vae.Bernoulli(), vae.Gaussian(0.2), vae.DiscretisedLogistic(17)])
+def test_samples_have_the_mean_that_is_claimed(likelihood):
+    params = torch.tensor([[0.3, 0.6, -2.0, -2.5]])[:, : 2 * likelihood.per_pixel].repeat(40_000, 1)
+    drawn = estimate(likelihood.sample(params, rng()).double())
+    exact = likelihood.mean(params)[0].double()
+    assert ((drawn.value - exact).abs() < 4 * drawn.se + (0.01 if likelihood.per_pixel == 2 else 0)).all()
+
+
+def test_free_bits_removes_the_pressure_below_and_no_more():
+    kl = torch.tensor([[0.1, 2.0], [0.3, 4.0]], requires_grad=True)  # means 0.2 and 3
+    terms = vae.Terms(torch.tensor([-1.0, -3.0]), kl.sum(-1), kl)
+    loss = vae.negative_elbo(terms, beta=2.0, free_nats=0.5)
+    assert loss.item() == pytest.approx(2.0 + 2.0 * (0.5 + 3.0))
+    assert torch.autograd.grad(loss, kl)[0].tolist() == [[0.0, 1.0], [0.0, 1.0]]
+    assert vae.negative_elbo(terms).item() == pytest.approx(2.0 + 3.2)
+
+
+def test_active_units_of_constructed_posteriors():
+    means = torch.stack([draw(500), 0.05 * draw(500, seed=1), torch.full((500,), 3.0).double()], dim=-1)
+    assert vae.active_units(means) == 1
+    assert vae.active_units(means, threshold=1e-3) == 2
+
+
+def test_conditional_vae_learns_the_prior_of_each_class():
+    torch.manual_seed(0)
+    model = vae.mlp_vae(6, 2, hidden=(8,), classes=3)
+    with torch.no_grad():
+        model.prior_table.copy_(draw(3, 4).float())
+    y = torch.tensor([0, 2, 2, 1])
+    m, s = model.prior(y)
+    torch.testing.assert_close(m, model.prior_table[y, :2])
+    torch.testing.assert_close(s, model.prior_table[y, 2:].exp())
+    x = torch.rand(4, 6, generator=rng()).round()
+    q = Independent(Normal(*model.posterior(x, y)), 1)
+    torch.testing.assert_close(model.terms(x, rng(), y).kl, kl_divergence(q, Independent(Normal(m, s), 1)))
+    assert model.log_weights(x, 5, rng(), y).shape == (5, 4)
+    assert model.sample(4, rng(), y).shape == (4, 6)
+
+
+def test_networks_have_the_sizes_of_the_reference():
+    assert [m.out_features for m in vae.mlp_vae(784, 20).encoder if isinstance(m, nn.Linear)] == [500, 250, 40]
+    assert [m.out_features for m in vae.mlp_vae(784, 20).decoder if isinstance(m, nn.Linear)] == [250, 500, 784]
+    for side, likelihood in [(8, vae.DiscretisedLogistic(17)), (28, vae.Bernoulli())]:
+        model = vae.conv_vae(side, 3, width=4, likelihood=likelihood)
+        x = torch.rand(2, side * side, generator=rng()).round()
+        assert model.log_weights(x, 3, rng()).shape == (3, 2)
+        assert model.sample(5, rng()).shape == (5, side * side)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: m.log_weights(x, 0, rng()), "k = 0"),
+        (lambda m, x: vae.evaluate_log_prob(m, x, 0, rng()), "k = 0"),
+        (lambda m, x: m.terms(x, rng(), torch.zeros(2, dtype=torch.long)), "not conditional"),
+        (lambda m, x: vae.negative_elbo(m.terms(x, rng()), beta=-1), "beta = -1"),
+        (lambda m, x: m.terms(x[:, :5], rng()), "5 columns.* 6 pixels"),
+        (lambda m, x: vae.Gaussian(0.0), "sigma = 0"),
+        (lambda m, x: vae.DiscretisedLogistic(1), "levels = 1"),
+        (lambda m, x: vae.conv_vae(10), "side = 10"),
+        (lambda m, x: vae.mlp_vae(6, 0), "latents = 0"),
+    ],
+)
+def test_bad_input(call, message):
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=message):
+        call(vae.mlp_vae(6, 2, hidden=(4,)), torch.zeros(2, 6))
+
+
+@pytest.mark.parametrize(("y", "message"), [(None, "give y"), ([0, 3], "class 3"), ([-1, 0], "class -1")])
+def test_bad_classes(y, message):
+    model = vae.mlp_vae(6, 2, hidden=(4,), classes=3)
+    with pytest.raises(ValueError, match=message):
+        model.terms(torch.zeros(2, 6), rng(), y if y is None else torch.tensor(y))
