@@ -69,12 +69,16 @@ def _check_noise(noise: float) -> None:
     require(noise >= 0, f"noise {noise!r} is not allowed; it is a standard deviation, 0 or more")
 
 
-def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device)
+def uniform(*shape: int, generator: torch.Generator, like: Tensor | None = None) -> Tensor:
+    """Uniform numbers on [0, 1), drawn on the generator's device; where `like` is and in its dtype, if given."""
+    u = torch.rand(shape, generator=generator, device=generator.device)
+    return u if like is None else u.to(like)
 
 
-def _normal(generator: torch.Generator, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+def normal(*shape: int, generator: torch.Generator, like: Tensor | None = None) -> Tensor:
+    """Standard normal numbers, drawn on the generator's device; where `like` is and in its dtype, if given."""
+    eps = torch.randn(shape, generator=generator, device=generator.device)
+    return eps if like is None else eps.to(like)
 
 
 def batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -319,7 +323,7 @@ class GaussianMixture:
         _check_draw(generator, n=n)
         weights, means, sigmas = (value.to(generator.device) for value in (self.weights, self.means, self.sigmas))
         c = torch.multinomial(weights, n, replacement=True, generator=generator)  # (n,)
-        return means[c] + sigmas[c] * _normal(generator, n, means.shape[1], dtype=means.dtype)
+        return means[c] + sigmas[c] * normal(n, means.shape[1], generator=generator, like=means)
 
 
 def eight_gaussians(radius: float = 2.0, sigma: float = 0.1) -> GaussianMixture:
@@ -332,10 +336,10 @@ def eight_gaussians(radius: float = 2.0, sigma: float = 0.1) -> GaussianMixture:
 def two_moons(n: int, generator: torch.Generator, noise: float = 0.2) -> Tensor:
     """Two interleaved half circles of radius 2, one about (-1, -½), one about (1, ½), plus noise; (n, 2)."""
     _check_noise(noise)
-    angle = math.pi * _uniform(generator, n)
-    side = _uniform(generator, n).round() * 2 - 1  # +1 upper, -1 lower
+    angle = math.pi * uniform(n, generator=generator)
+    side = uniform(n, generator=generator).round() * 2 - 1  # +1 upper, -1 lower
     arc = torch.stack([2 * angle.cos() - 1, 2 * angle.sin() - 0.5], -1)
-    return side[:, None] * arc + noise * _normal(generator, n, 2)
+    return side[:, None] * arc + noise * normal(n, 2, generator=generator)
 
 
 def checkerboard(n: int, generator: torch.Generator) -> Tensor:
@@ -343,15 +347,15 @@ def checkerboard(n: int, generator: torch.Generator) -> Tensor:
     cell = torch.randint(8, (n,), generator=generator, device=generator.device)
     column = cell // 2
     row = 2 * (cell % 2) + column % 2
-    return 2 * (torch.stack([column, row], -1) + _uniform(generator, n, 2)) - 4
+    return 2 * (torch.stack([column, row], -1) + uniform(n, 2, generator=generator)) - 4
 
 
 def spirals(n: int, generator: torch.Generator, noise: float = 0.1) -> Tensor:
     """Two spiral arms of one and a half turns, ±(t/3) (cos t, sin t) for t in [0, 3 pi], plus noise; (n, 2)."""
     _check_noise(noise)
-    t = 3 * math.pi * _uniform(generator, n).sqrt()
-    side = _uniform(generator, n).round() * 2 - 1
-    return (side * t / 3)[:, None] * torch.stack([t.cos(), t.sin()], -1) + noise * _normal(generator, n, 2)
+    t = 3 * math.pi * uniform(n, generator=generator).sqrt()
+    side = uniform(n, generator=generator).round() * 2 - 1
+    return (side * t / 3)[:, None] * torch.stack([t.cos(), t.sin()], -1) + noise * normal(n, 2, generator=generator)
 
 
 TOYS: dict[str, Callable[[int, torch.Generator], Tensor]] = {

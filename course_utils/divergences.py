@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal
 
+from course_utils.data import normal
 from course_utils.errors import choose, require
 
 KINDS = ("forward", "reverse", "js")
@@ -222,11 +223,6 @@ def cholesky(cov: Tensor, name: str) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(cov)
     require(not info.any(), f"{name} is not positive definite; a covariance must be: add a small multiple of identity")
     return factor
-
-
-def normal(*shape: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw standard normal numbers on the generator's device; return them where `like` is, in its dtype."""
-    return torch.randn(shape, generator=generator, device=generator.device).to(like)
 
 
 # 1.7 A latent-variable model whose every density is known ----------------------------------------------------------

@@ -145,18 +145,7 @@ def tags_in(markdown: str) -> list[str]:
 
 
 def verified_in(code: str) -> list[str]:
-    """Return the equation numbers that a code cell checks, ``verify("1.6a", …)``, in order.
-
-    A loop variable stands for the numbers in the loop's header: ``for tag, f in [("1.10a", g), …]: verify(tag, …)``.
-    """
-    found = []
+    """Return the equation numbers that a code cell checks, ``verify("1.6a", …)``, in order; comments don't count."""
     tree = ast.parse(re.sub(r"^[ \t]*[%!].*$", "", code, flags=re.M))  # IPython's magics are no Python
-    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For)]
-    for call in ast.walk(tree):
-        if not (isinstance(call, ast.Call) and getattr(call.func, "id", "") == "verify" and call.args):
-            continue
-        headers = [loop.iter for loop in loops if call in ast.walk(loop)] if isinstance(call.args[0], ast.Name) else []
-        constants = [node for part in headers or call.args[:1] for node in ast.walk(part)]
-        texts = [node.value for node in constants if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        found += [text for text in texts if re.fullmatch(r"\d+\.\d+[a-z]+", text)]
-    return found
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "verify"]
+    return [call.args[0].value for call in calls if call.args and isinstance(call.args[0], ast.Constant)]

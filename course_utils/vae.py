@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from course_utils.data import normal, uniform
 from course_utils.divergences import gaussian_log_prob, iwae_bound, kl_gaussian
 from course_utils.errors import require
 from course_utils.nn import MLP
@@ -54,7 +55,7 @@ class Gaussian:
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
         """Draw x given z, (..., D)."""
-        return params + self.sigma * normal(params.shape, generator, params)
+        return params + self.sigma * normal(*params.shape, like=params, generator=generator)
 
 
 class DiscretisedLogistic:
@@ -85,24 +86,14 @@ class DiscretisedLogistic:
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
         """Draw x given z on the grid of levels, (..., D)."""
         mean, log_scale = params.chunk(2, dim=-1)
-        u = uniform(mean.shape, generator, mean).clamp(1e-6, 1 - 1e-6)
+        u = uniform(*mean.shape, like=mean, generator=generator).clamp(1e-6, 1 - 1e-6)
         x = mean + log_scale.exp() * u.logit()
         return (x * (self.levels - 1)).round().clamp(0, self.levels - 1) / (self.levels - 1)
 
 
-def uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Draw uniform numbers on the generator's device; return them where `like` is, in its dtype."""
-    return torch.rand(shape, generator=generator, device=generator.device).to(like)
-
-
-def normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Draw standard normal numbers on the generator's device; return them where `like` is, in its dtype."""
-    return torch.randn(shape, generator=generator, device=generator.device).to(like)
-
-
 def binarise(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return binary images with P(1) = grey level, x (..., D) in [0, 1]; drawn afresh: dynamic binarisation."""
-    return (uniform(x.shape, generator, x) < x).to(x.dtype)
+    return (uniform(*x.shape, like=x, generator=generator) < x).to(x.dtype)
 
 
 # 2.2 The model -----------------------------------------------------------------------------------------------------
@@ -171,7 +162,7 @@ class VAE(nn.Module):
     def terms(self, x: Tensor, generator: torch.Generator, y: Tensor | None = None) -> Terms:
         """Return log p(x | z) at one reparameterised z, and the analytic KL(q || prior), for each image x (B, D)."""
         m, s = self.posterior(x, y)
-        z = m + s * normal(m.shape, generator, m)
+        z = m + s * normal(*m.shape, like=m, generator=generator)
         prior_m, prior_s = (v.to(m) for v in self.prior(y))
         kl = kl_gaussian(m, s, prior_m, prior_s)  # (B, d)
         return Terms(self.likelihood.log_prob(self.decode(z, y), x), kl.sum(-1), kl)
@@ -180,7 +171,7 @@ class VAE(nn.Module):
         """Return log p(x, z) - log q(z | x) for k draws of z: x (B, D) gives (k, B). Both KL terms are sampled."""
         require(k >= 1, f"k = {k} draws; at least 1 is needed")
         m, s = self.posterior(x, y)
-        z = m + s * normal((k, *m.shape), generator, m)  # (k, B, d)
+        z = m + s * normal(k, *m.shape, like=m, generator=generator)  # (k, B, d)
         prior_m, prior_s = (v.to(m) for v in self.prior(y))
         log_prior = gaussian_log_prob(z, prior_m, prior_s).sum(-1)
         return self.likelihood.log_prob(self.decode(z, y), x) + log_prior - gaussian_log_prob(z, m, s).sum(-1)
@@ -190,7 +181,7 @@ class VAE(nn.Module):
         """Return n images (n, D) by ancestral sampling: E[x | z] or, with mean=False, x itself. `y`: classes (n,)."""
         m, s = self.prior(y)
         like = next(self.parameters())
-        z = m.to(like) + s.to(like) * normal((n, self.latents), generator, like)
+        z = m.to(like) + s.to(like) * normal(n, self.latents, like=like, generator=generator)
         params = self.decode(z, y)
         return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
 
