@@ -393,7 +393,8 @@ def score_function_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: fl
 
     Here z = mu + sigma eps; `f` maps (N, d) to (N,) and need not be differentiable. Williams (1992).
     """
-    z = mu + check_sigma(torch.as_tensor(sigma)) * eps
+    check_sigma(torch.as_tensor(sigma))
+    z = mu + sigma * eps
     return f(z)[:, None] * (z - mu) / sigma**2
 
 
@@ -402,9 +403,8 @@ def reparameterised_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: f
 
     `f` maps (N, d) to (N,) and must be differentiable. Kingma and Welling (2014).
     """
-    z = (
-        mu + check_sigma(torch.as_tensor(sigma)) * eps
-    ).requires_grad_()  # dz/dmu = 1: the gradient in z is the gradient in mu
+    check_sigma(torch.as_tensor(sigma))
+    z = (mu + sigma * eps).requires_grad_()  # dz/dmu = 1: the gradient in z is the gradient in mu
     return torch.autograd.grad(f(z).sum(), z)[0]
 
 
