@@ -139,6 +139,16 @@ def test_solutions_solve_the_student_notebook(lecture, student, twin):
     assert lines == [("✓", exercise_of(cell)) for cell in student.cells if exercise_of(cell)]
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_runs_with_another_seed_and_a_small_budget(lecture, device, tmp_path):
+    """By parameters, as an instructor would; on a GPU where there is one."""
+    done = notebooks.run(lecture.name, {"device": device, "budget": "0.05", "seed": "1"}, tmp_path)
+    text = "\n".join(map(printed, code_cells(nbformat.read(done, as_version=4))))
+    assert f"device: {device}" in text
+    verified = set(re.findall(r"^✓ \((\d+\.\d+[a-z])\)", text, re.M))
+    assert verified == {tag for cell in read_source(lecture.source.read_text("utf-8")) for tag in tags_in(cell.source)}
+
+
 @pytest.fixture(scope="module")
 def colab_site() -> Path:
     """Return a folder with Colab's versions of what runs in a kernel, made once and kept in build/."""
