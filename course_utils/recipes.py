@@ -101,8 +101,8 @@ def train(name: str, root: Path | None = None, device: str = "auto", folder: Pat
         "hardware": f"{place.type}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}",
         "torch": torch.__version__,
     }
-    cards.save(name, model, {**card, "metrics": {}}, folder)
-    return cards.save(name, model, {**card, "metrics": evaluate(name, root, device, folder)}, folder)
+    model.load_state_dict({key: v.half() for key, v in model.state_dict().items()})  # judge it as it will be stored
+    return cards.save(name, model, {**card, "metrics": measure(recipe, model, images)}, folder)
 
 
 def evaluate(name: str, root: Path | None = None, device: str = "auto", folder: Path = cards.FOLDER) -> dict:
@@ -111,10 +111,14 @@ def evaluate(name: str, root: Path | None = None, device: str = "auto", folder: 
     place = data.device(device)
     model = recipe.make()
     cards.load(name, model, folder)
-    images = data.load(recipe.dataset, device=place, root=root)
-    with torch.no_grad():
-        x, y = images.unit(images.test.flat), images.test.labels
-        return recipe.metrics(model.to(place).eval(), x, y, data.generator(recipe.seed))
+    return measure(recipe, model.to(place), data.load(recipe.dataset, device=place, root=root))
+
+
+@torch.no_grad()
+def measure(recipe: Recipe, model: nn.Module, images: data.Images) -> dict:
+    """Return a model's metrics on the test set, with the recipe's seed; model and images are on one device."""
+    x, y = images.unit(images.test.flat), images.test.labels
+    return recipe.metrics(model.eval(), x, y, data.generator(recipe.seed))
 
 
 def describe(card: dict) -> str:

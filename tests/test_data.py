@@ -487,7 +487,6 @@ def test_spirals_have_radius_proportional_to_angle():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_everything_stays_on_the_gpu():
     digits, g = data.load("digits", device="cuda"), generator(0, "cuda")
     index = next(batches(1500, 32, g))
