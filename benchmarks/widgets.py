@@ -1,10 +1,12 @@
-"""How long a widget takes from a key press to the changed picture, in a real browser.
+"""How long a widget takes from a key press, or from a move of the pointer, to the changed picture, in a real browser.
 
 Run it by ``.venv/bin/python benchmarks/widgets.py``. Presses the right arrow on one slider of each widget, 30 times,
-and waits for the frame with the new picture; then times the layers in this process. On two cores that have nothing else
-to do, the median from key to picture should stay under 100 ms.
+or moves the pointer over its pad to 40 places, and waits for the frame with the new picture; then times the layers in
+this process. On two cores that have nothing else to do, the median should stay under 100 ms from key to picture and
+under 50 ms from pointer to picture.
 """
 
+import math
 import statistics
 import sys
 import tempfile
@@ -18,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"
 
 import lab  # noqa: E402  (beside the browser tests)
 
-from course_utils.widgets import divergences  # noqa: E402
+from course_utils.widgets import divergences, vae  # noqa: E402
 from course_utils.widgets.shell import Explorer  # noqa: E402
 
-PRESSES = 30
+PRESSES, MOVES = 30, 40
 WIDGETS = {  # constructor, label and name of the slider to press
     "W-KL": (divergences.kl_explorer, "separation", "separation"),
     "W-ELBO": (divergences.elbo_explorer, "mean of q", "mu"),
@@ -33,9 +35,21 @@ WATCH = """image => {
 }"""
 
 
-def notebook_of(constructors: list[str]) -> nbformat.NotebookNode:
-    """Return a notebook with one widget a cell."""
-    cells = [f"from {divergences.__name__} import {', '.join(constructors)}", *(f"{c}()" for c in constructors)]
+WATCH_POINTER = """canvas => {
+  const moves = window.moves = [], draws = window.draws = [];
+  document.addEventListener('pointermove', () => moves.push(performance.now()), true);
+  const context = canvas.getContext('2d'), put = context.putImageData;
+  context.putImageData = (...args) => {
+    put.apply(context, args);
+    requestAnimationFrame(() => draws.push(performance.now()));
+  };
+}"""
+
+
+def notebook_of(constructors: dict[str, str]) -> nbformat.NotebookNode:
+    """Return a notebook with one widget a cell; `constructors`: name -> module."""
+    imports = "\n".join(f"from {module} import {name}" for name, module in constructors.items())
+    cells = [imports, *(f"{name}()" for name in constructors)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata=kernel)
 
@@ -53,6 +67,33 @@ def key_to_picture(notebook: lab.Notebook, source: str, label: str) -> list[floa
     keys, changes = notebook.page.evaluate("[window.keys, window.changes]")
     assert len(keys) == len(changes) == PRESSES, f"{len(keys)} keys, {len(changes)} pictures"
     return [change - key for key, change in zip(keys, changes, strict=True)]
+
+
+def pointer_to_picture(notebook: lab.Notebook, source: str) -> list[float]:
+    """Return the milliseconds from each move of the pointer to the frame after the new picture is drawn."""
+    widget = notebook.widget(source)
+    widget.picture()
+    notebook.page.mouse.move(*widget.at(0.5, 0.5))
+    notebook.page.wait_for_timeout(500)
+    widget.image.evaluate(WATCH_POINTER)
+    for i in range(MOVES):
+        turn = 2 * math.pi * (i + 1) / MOVES
+        notebook.page.mouse.move(*widget.at(0.5 + 0.3 * math.cos(turn), 0.5 + 0.3 * math.sin(turn)))
+        notebook.page.wait_for_function("i => window.draws.length > i", arg=i, timeout=10_000)
+        notebook.page.wait_for_timeout(100)  # the kernel's other messages
+    moves, draws = notebook.page.evaluate("[window.moves, window.draws]")
+    assert len(moves) == len(draws) == MOVES, f"{len(moves)} moves, {len(draws)} pictures"
+    return [draw - move for move, draw in zip(moves, draws, strict=True)]
+
+
+def answers(explorer: vae.ManifoldExplorer) -> list[float]:
+    """Return the milliseconds that the kernel takes for the answer to a move of the pointer."""
+    times = []
+    for i in range(MOVES):
+        start = time.perf_counter()
+        explorer.pad._handle_custom_msg({"do": "set", "state": {"z": [0.05 * i - 1, 0.5]}}, [])
+        times.append(1000 * (time.perf_counter() - start))
+    return times
 
 
 def layers(explorer: Explorer, name: str) -> dict[str, list[float]]:
@@ -86,17 +127,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "notebooks").mkdir()
-        constructors = [make.__name__ for make, _, _ in WIDGETS.values()]
+        makers = [make for make, _, _ in WIDGETS.values()] + [vae.manifold_explorer]
+        constructors = {make.__name__: make.__module__ for make in makers}
         nbformat.write(notebook_of(constructors), home / "notebooks" / "widgets.ipynb")
         with lab.jupyter_lab(home / "notebooks", home) as address, sync_playwright() as p, lab.chromium(p) as browser:
             notebook = lab.Notebook(browser, address, "widgets.ipynb")
             notebook.run_all()
             for widget, (make, label, _) in WIDGETS.items():
                 print(line(f"{widget}: key to picture", key_to_picture(notebook, f"{make.__name__}()", label)))
+            print(line("W-manifold: pointer to picture", pointer_to_picture(notebook, "manifold_explorer()")))
             notebook.close()
     for widget, (make, _, name) in WIDGETS.items():
         for layer, times in layers(make(), name).items():
             print(line(f"{widget}: {layer} in the kernel", times))
+    print(line("W-manifold: answer in the kernel", answers(vae.manifold_explorer())))
     return 0
 
 

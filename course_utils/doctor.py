@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 COLAB = "COLAB_RELEASE_TAG"  # Colab sets it; the notebook's front end is Colab's own there
-LISTED = ("course-utils", "torch", "torchvision", "jupyterlab", "ipywidgets", "jupytext", "papermill")
+LISTED = ("course-utils", "torch", "torchvision", "jupyterlab", "ipywidgets", "anywidget", "jupytext", "papermill")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 GOOD, WARN, BAD = "✓", "!", "✗"
 

@@ -1,6 +1,7 @@
 """Networks that more than one lecture uses."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from course_utils.errors import require
 
@@ -17,3 +18,40 @@ class MLP(nn.Sequential):
         for w_in, w_out in zip(widths[:-1], widths[1:], strict=True):
             layers += [nn.Linear(w_in, w_out), activation()]
         super().__init__(*layers[:-1])
+
+
+class EMA:
+    """The exponential moving average of a model's weights, w <- decay w + (1 - decay) model, for steadier samples.
+
+    In the first steps the decay is (1 + steps) / (10 + steps) if that is smaller, so that the start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        require(0 < decay < 1, f"decay = {decay}; it lies between 0 and 1, such as 0.99")
+        self.decay, self.steps = decay, torch.zeros(())
+        self.averages = [p.detach().clone() for p in model.parameters()]
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The state: the number of steps, then the average of each parameter."""
+        return [self.steps, *self.averages]
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model's present weights."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps.item()) / (10 + self.steps.item()))
+        torch._foreach_lerp_(self.averages, [p.detach() for p in model.parameters()], 1 - decay)
+
+    @torch.no_grad()
+    def load(self, weights: list[Tensor]) -> None:
+        """Take over a state from `weights`. Raises ``ValueError`` if it is not that of such a model."""
+        require(len(weights) == len(self.weights), f"{len(weights)} averaged weights; {len(self.weights)} are needed")
+        for mine, other in zip(self.weights, weights, strict=True):
+            mine.copy_(other)
+
+    @torch.no_grad()
+    def copy_to(self, model: nn.Module) -> None:
+        """Put the average into the model."""
+        for p, average in zip(model.parameters(), self.averages, strict=True):
+            p.copy_(average)

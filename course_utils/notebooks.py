@@ -135,7 +135,7 @@ def clean_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
         elif "data" in output:
             output.data.pop(WIDGET_VIEW, None)
             output.metadata.pop(WIDGET_VIEW, None)
-            if not output.data:
+            if not any(output.data.values()):  # nothing, or the empty place of a progress bar
                 continue
         kept.append(output)
     return kept

@@ -25,6 +25,8 @@ COLOURS = {
     "grey": "#888888",
 }
 CYCLE = [COLOURS[k] for k in ("p", "q", "good", "gap", "amber", "sky", "ink")]
+# Ten classes, as different as ten can be for colour-blind eyes too: Petroff (2021), arXiv:2107.02270. Label them too.
+CLASSES = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"]
 STYLE = {
     "axes.prop_cycle": mpl.cycler(color=CYCLE),
     "axes.spines.top": False,
@@ -80,6 +82,21 @@ def png_bundle(png: bytes, alt: str, width: int) -> tuple[dict, dict]:
     """
     require(bool(alt.strip()), "alt text is empty; say in a sentence what the figure shows")
     return {"image/png": png, "text/plain": f"Figure: {alt}"}, {"image/png": {"alt": alt, "width": width}}
+
+
+class Live:
+    """One place in a cell's output whose picture is replaced while something runs: a preview of a training."""
+
+    def __init__(self):
+        self.handle = None
+
+    def show(self, fig: Figure, alt: str) -> None:
+        """Show the figure in the place of the one before."""
+        data, metadata = png_bundle(to_png(fig), alt, width=round(fig.get_figwidth() * fig.dpi))
+        if self.handle is None:
+            self.handle = display(data, metadata=metadata, raw=True, display_id=True)
+        else:
+            self.handle.update(data, metadata=metadata, raw=True)
 
 
 def show(fig: Figure, alt: str) -> None:

@@ -15,6 +15,21 @@ from course_utils.divergences import gaussian_log_prob, iwae_bound, kl_gaussian
 from course_utils.errors import require
 from course_utils.nn import MLP
 
+# 2.1 A plain autoencoder, to compare -------------------------------------------------------------------------------
+
+
+class Autoencoder(nn.Module):
+    """Encoder (B, D) -> (B, d) and decoder (..., d) -> (..., D): no distribution of codes, so nothing to sample."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def loss(self, x: Tensor) -> Tensor:
+        """Return the squared error of the reconstruction, summed over pixels, mean over images x (B, D)."""
+        return (self.decoder(self.encoder(x)) - x).square().sum(-1).mean()
+
+
 # 2.2 Likelihoods: what the numbers mean that a decoder puts out ----------------------------------------------------
 
 
@@ -25,7 +40,8 @@ class Bernoulli:
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | z), (...): logits (..., D), and x (..., D) in {0, 1}."""
-        return -F.binary_cross_entropy_with_logits(params, x.expand_as(params), reduction="none").sum(-1)
+        params, x = torch.broadcast_tensors(params, x)
+        return -F.binary_cross_entropy_with_logits(params, x, reduction="none").sum(-1)
 
     def mean(self, params: Tensor) -> Tensor:
         """Return E[x | z], (..., D)."""
@@ -73,11 +89,13 @@ class DiscretisedLogistic:
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | z), (...): means and log scales (..., 2 D), and x (..., D) on the grid of levels."""
         mean, log_scale = params.chunk(2, dim=-1)
-        half = 0.5 / (self.levels - 1)
-        upper = torch.where(x > 1 - half, math.inf, (x + half - mean) * (-log_scale).exp())
-        lower = torch.where(x < half, -math.inf, (x - half - mean) * (-log_scale).exp())
-        # log(sigmoid(u) - sigmoid(l)) = logsigmoid(u) + logsigmoid(-l) + log(1 - exp(l - u)), without cancellation
-        return (F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log1p(-(lower - upper).exp())).sum(-1)
+        half, slope = 0.5 / (self.levels - 1), (-log_scale).exp()
+        first, last = x < half, x > 1 - half
+        upper = torch.where(last, math.inf, (x + half - mean) * slope)
+        lower = torch.where(first, -math.inf, (x - half - mean) * slope)
+        gap = torch.where(first | last, math.inf, 2 * half * slope)  # upper - lower, without cancellation
+        # log(sigmoid(u) - sigmoid(l)) = logsigmoid(u) + logsigmoid(-l) + log(1 - exp(l - u))
+        return (F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-gap))).sum(-1)
 
     def mean(self, params: Tensor) -> Tensor:
         """Return the centre of the distribution, clamped to [0, 1], (..., D)."""
@@ -126,17 +144,21 @@ class VAE(nn.Module):
         self.pixels, self.latents, self.classes = pixels, latents, classes
         self.prior_table = nn.Parameter(torch.zeros(classes, 2 * latents)) if classes else None
 
-    def with_class(self, v: Tensor, y: Tensor | None) -> Tensor:
-        """Append the one-hot class y (B,) to v (..., B, k). Raises ``ValueError`` for a missing or unknown class."""
+    def check_class(self, y: Tensor | None) -> None:
+        """Raise ``ValueError`` for a missing or unknown class, or one that the model has no use for."""
         if not self.classes:
             require(y is None, "this model is not conditional: call it without y")
-            return v
+            return
         require(y is not None, f"this model is conditional: give y, the classes 0 to {self.classes - 1}")
-        require(
-            bool((y >= 0).all() and (y < self.classes).all()),
-            f"y has the class {y.max().item() if (y >= self.classes).any() else y.min().item()}; "
-            f"allowed are 0 to {self.classes - 1}",
-        )
+        outside = y[(y < 0) | (y >= self.classes)]
+        given = outside[0].item() if len(outside) else None
+        require(given is None, f"y has the class {given}; allowed are 0 to {self.classes - 1}")
+
+    def with_class(self, v: Tensor, y: Tensor | None) -> Tensor:
+        """Append the one-hot class y (B,) to v (..., B, k)."""
+        self.check_class(y)
+        if not self.classes:
+            return v
         one_hot = F.one_hot(y, self.classes).to(v.dtype)
         return torch.cat([v, one_hot.expand(*v.shape[:-1], self.classes)], dim=-1)
 
@@ -150,6 +172,7 @@ class VAE(nn.Module):
 
     def prior(self, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of p(z), or p(z | y), (d,) or (B, d)."""
+        self.check_class(y)
         if self.prior_table is None:
             return torch.zeros(self.latents), torch.ones(self.latents)
         mean, log_sigma = self.prior_table[y].chunk(2, dim=-1)
@@ -159,13 +182,23 @@ class VAE(nn.Module):
         """Return the likelihood's parameters: z (..., B, d) gives (..., B, D * per_pixel)."""
         return self.decoder(self.with_class(z, y))
 
-    def terms(self, x: Tensor, generator: torch.Generator, y: Tensor | None = None) -> Terms:
-        """Return log p(x | z) at one reparameterised z, and the analytic KL(q || prior), for each image x (B, D)."""
+    def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return log p(x | z), (..., B), of images x (B, D) at latents z (..., B, d)."""
+        return self.likelihood.log_prob(self.decode(z, y), x)
+
+    def terms(self, x: Tensor, generator: torch.Generator, y: Tensor | None = None, sampled: bool = False) -> Terms:
+        """Return log p(x | z) and the KL(q || prior) at one reparameterised z, for each image x (B, D).
+
+        The KL is the closed form or, with `sampled`, the unbiased estimate log q(z|x) - log p(z) at the same z.
+        """
         m, s = self.posterior(x, y)
         z = m + s * normal(*m.shape, like=m, generator=generator)
         prior_m, prior_s = (v.to(m) for v in self.prior(y))
-        kl = kl_gaussian(m, s, prior_m, prior_s)  # (B, d)
-        return Terms(self.likelihood.log_prob(self.decode(z, y), x), kl.sum(-1), kl)
+        if sampled:
+            kl = gaussian_log_prob(z, m, s) - gaussian_log_prob(z, prior_m, prior_s)
+        else:
+            kl = kl_gaussian(m, s, prior_m, prior_s)  # (B, d)
+        return Terms(self.log_likelihood(x, z, y), kl.sum(-1), kl)
 
     def log_weights(self, x: Tensor, k: int, generator: torch.Generator, y: Tensor | None = None) -> Tensor:
         """Return log p(x, z) - log q(z | x) for k draws of z: x (B, D) gives (k, B). Both KL terms are sampled."""
@@ -174,7 +207,7 @@ class VAE(nn.Module):
         z = m + s * normal(k, *m.shape, like=m, generator=generator)  # (k, B, d)
         prior_m, prior_s = (v.to(m) for v in self.prior(y))
         log_prior = gaussian_log_prob(z, prior_m, prior_s).sum(-1)
-        return self.likelihood.log_prob(self.decode(z, y), x) + log_prior - gaussian_log_prob(z, m, s).sum(-1)
+        return self.log_likelihood(x, z, y) + log_prior - gaussian_log_prob(z, m, s).sum(-1)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator, y: Tensor | None = None, mean: bool = True) -> Tensor:
@@ -187,13 +220,18 @@ class VAE(nn.Module):
 
 
 def mlp_vae(
-    pixels: int, latents: int = 20, hidden: tuple[int, ...] = (500, 250), likelihood=None, classes: int = 0
+    pixels: int,
+    latents: int = 20,
+    hidden: tuple[int, ...] = (500, 250),
+    likelihood=None,
+    classes: int = 0,
+    activation: type[nn.Module] = nn.SiLU,
 ) -> VAE:
     """Return the reference VAE: pixels-500-250-latents and back, Bernoulli likelihood unless another is given."""
     require(latents >= 1, f"latents = {latents}; at least 1 is needed")
     likelihood = likelihood or Bernoulli()
-    encoder = MLP([pixels + classes, *hidden, 2 * latents], nn.ReLU)
-    decoder = MLP([latents + classes, *reversed(hidden), pixels * likelihood.per_pixel], nn.ReLU)
+    encoder = MLP([pixels + classes, *hidden, 2 * latents], activation)
+    decoder = MLP([latents + classes, *reversed(hidden), pixels * likelihood.per_pixel], activation)
     return VAE(encoder, decoder, pixels, latents, likelihood, classes)
 
 
@@ -208,10 +246,10 @@ def conv_vae(side: int, latents: int = 20, width: int = 32, likelihood=None) -> 
         Residual(w),
         nn.Conv2d(w, 2 * w, 3, padding=1, stride=2), nn.SiLU(),  # (B, 2w, side/4, side/4)
         Residual(2 * w),
-        nn.Flatten(), nn.Linear(2 * w * small**2, 8 * w), nn.SiLU(), nn.Linear(8 * w, 2 * latents),
+        nn.Flatten(), nn.Linear(2 * w * small**2, 6 * w), nn.SiLU(), nn.Linear(6 * w, 2 * latents),
     )  # fmt: skip
     decoder = Folded(nn.Sequential(
-        nn.Linear(latents, 8 * w), nn.SiLU(), nn.Linear(8 * w, 2 * w * small**2), nn.SiLU(),
+        nn.Linear(latents, 6 * w), nn.SiLU(), nn.Linear(6 * w, 2 * w * small**2), nn.SiLU(),
         nn.Unflatten(-1, (2 * w, small, small)),
         Residual(2 * w),
         nn.ConvTranspose2d(2 * w, w, 4, padding=1, stride=2), nn.SiLU(),
@@ -246,6 +284,142 @@ class Folded(nn.Module):
         return self.body(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
 
+# 2.6 Moving through the latent space ---------------------------------------------------------------------------------
+
+
+def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Return the straight path (1 - t) a + t b: a, b (..., d) and t (n,) give (n, ..., d)."""
+    t = t.reshape(-1, *[1] * a.ndim)
+    return (1 - t) * a + t * b
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Return the path on the sphere: a, b (..., d) and t (n,) give (n, ..., d).
+
+    The direction turns at a constant rate from a's to b's, the norm goes linearly from one to the other; equal norms
+    keep theirs. Shoemake (1985). Where the angle is 0 or 180 degrees the straight path is returned.
+    """
+    norm_a, norm_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
+    u, v = a / norm_a.clamp(min=1e-12), b / norm_b.clamp(min=1e-12)
+    angle = torch.atan2((u - v).norm(dim=-1, keepdim=True), (u + v).norm(dim=-1, keepdim=True)) * 2  # exact near 0
+    s = t.reshape(-1, *[1] * a.ndim)
+    sin = angle.sin()
+    plane = sin.abs() > 1e-6
+    direction = (((1 - s) * angle).sin() * u + (s * angle).sin() * v) / torch.where(plane, sin, 1)
+    return torch.where(plane, ((1 - s) * norm_a + s * norm_b) * direction, lerp(a, b, t))
+
+
+def prior_grid(side: int) -> Tensor:
+    """Return a grid of 2-D latents (side, side, 2), each in the middle of a cell with the same prior mass.
+
+    Row i, column j has z = (quantile of (j + ½)/side, quantile of (side - i - ½)/side): z_2 grows upwards.
+    """
+    require(side >= 1, f"side = {side}; at least 1 is needed")
+    quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
+    return torch.stack([quantiles.expand(side, side), quantiles.flip(0)[:, None].expand(side, side)], dim=-1)
+
+
+# 2.7 A decoder that needs no latents, and remedies -----------------------------------------------------------------
+
+
+class MaskedConv2d(nn.Conv2d):
+    """A convolution that sees only pixels above, and to the left in the same row; its own too with `own`.
+
+    Van den Oord, Kalchbrenner and Kavukcuoglu (2016): masks A (without its own pixel) and B.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, own: bool):
+        super().__init__(channels_in, channels_out, kernel, padding=kernel // 2)
+        mask = torch.zeros(kernel, kernel)
+        mask[: kernel // 2] = 1
+        mask[kernel // 2, : kernel // 2 + own] = 1
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+
+
+class PixelCNN(nn.Module):
+    """Logits of p(x_i | x_1..x_{i-1}, context) for every pixel i in raster order, by masked convolutions.
+
+    ``forward(x, context)``: x (N, side²) and context (N, channels) give logits (N, side²). The context enters as a bias
+    that is the same at every pixel, as in equation (5) of van den Oord et al. (2016), Conditional PixelCNN.
+    """
+
+    def __init__(self, side: int, channels: int, width: int, layers: int, kernel: int):
+        super().__init__()
+        self.side = side
+        self.position = nn.Parameter(torch.zeros(width, side, side))
+        self.context = nn.Linear(channels, width)
+        self.first = MaskedConv2d(1, width, kernel, own=False)
+        self.later = nn.ModuleList(MaskedConv2d(width, width, 3, own=True) for _ in range(layers - 1))
+        self.last = nn.Conv2d(width, 1, 1)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        h = self.first(x.unflatten(-1, (1, self.side, self.side)))  # (N, width, side, side)
+        h = h + self.position + self.context(context)[:, :, None, None]
+        for conv in self.later:
+            h = h + conv(F.silu(h))
+        return self.last(F.silu(h)).flatten(1)
+
+
+class AutoregressiveVAE(VAE):
+    """A VAE of binary images whose decoder predicts each pixel from z and from the pixels before it."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, pixels: PixelCNN, latents: int):
+        super().__init__(encoder, decoder, pixels.side**2, latents, Bernoulli())
+        self.pixel_cnn = pixels
+
+    def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return log p(x | z) = sum_i log p(x_i | x_1..x_{i-1}, z), (..., B): x (B, D), z (..., B, d)."""
+        context = self.decode(z, y)  # (..., B, channels)
+        folded = x.expand(*context.shape[:-1], -1).flatten(0, -2)
+        logits = self.pixel_cnn(folded, context.flatten(0, -2)).unflatten(0, context.shape[:-1])
+        return self.likelihood.log_prob(logits, x)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator, y: Tensor | None = None, mean: bool = False) -> Tensor:
+        """Return n images (n, D), pixel after pixel. E[x | z] has no closed form here: `mean` must be False."""
+        require(not mean, "an autoregressive decoder has no closed-form mean image; use mean=False")
+        like = next(self.parameters())
+        context = self.decode(normal(n, self.latents, like=like, generator=generator), y)
+        x = torch.zeros(n, self.pixels).to(like)
+        for i in range(self.pixels):
+            x[:, i] = binarise(self.pixel_cnn(x, context)[:, i].sigmoid(), generator)
+        return x
+
+
+def autoregressive_vae(
+    side: int, latents: int = 10, width: int = 24, layers: int = 2, kernel: int = 5, hidden: int = 128
+) -> AutoregressiveVAE:
+    """Return a VAE of side x side binary images with an MLP encoder and `layers` masked convolutions in the decoder.
+
+    The first convolution has the size `kernel`, the others 3: with few and small ones the decoder is weaker.
+    """
+    require(latents >= 1 and layers >= 1, f"latents = {latents}, layers = {layers}; each must be at least 1")
+    require(kernel >= 3 and kernel % 2 == 1, f"kernel = {kernel}; an odd number from 3 is needed")
+    encoder = MLP([side * side, hidden, 2 * latents])
+    decoder = MLP([latents, hidden, width])
+    return AutoregressiveVAE(encoder, decoder, PixelCNN(side, width, width, layers, kernel), latents)
+
+
+class KLAnnealing:
+    """The weight of the KL: 0 for the first `start` steps, then rising to 1 at step `end`; Bowman et al. (2016).
+
+    Give it to ``fit`` as `after_step` and its `beta` to ``negative_elbo``.
+    """
+
+    def __init__(self, start: int, end: int):
+        require(
+            0 <= start < end, f"start = {start}, end = {end}; the rise must end after it starts, at step 0 or later"
+        )
+        self.start, self.end, self.beta = start, end, 0.0
+
+    def __call__(self, done: int) -> None:
+        """Set beta after `done` steps."""
+        self.beta = min(1.0, max(0.0, (done - self.start) / (self.end - self.start)))
+
+
 # 2.3 and 2.8 Loss and evaluation -----------------------------------------------------------------------------------
 
 
@@ -260,16 +434,28 @@ def negative_elbo(terms: Terms, beta: float = 1.0, free_nats: float = 0.0) -> Te
     return -terms.log_likelihood.mean() + beta * kl.clamp(min=free_nats).sum()
 
 
+def negative_iwae(vae: VAE, x: Tensor, k: int, generator: torch.Generator, y: Tensor | None = None) -> Tensor:
+    """Return the loss of the importance-weighted autoencoder, a scalar: minus the mean k-sample bound of x (B, D).
+
+    Burda, Grosse and Salakhutdinov (2016), equation (8); with k = 1 the negative ELBO with a sampled KL.
+    """
+    return -iwae_bound(vae.log_weights(x, k, generator, y)).mean()
+
+
 @torch.no_grad()
-def evaluate_elbo(vae: VAE, x: Tensor, generator: torch.Generator, y: Tensor | None = None, batch: int = 500) -> Tensor:
-    """Return the one-sample ELBO of each image, (N,): x (N, D), computed in batches."""
-    parts = range(0, len(x), batch)
-    return torch.cat([vae.terms(x[i : i + batch], generator, y if y is None else y[i : i + batch]).elbo for i in parts])
+def evaluate_terms(vae: VAE, x: Tensor, generator: torch.Generator, y: Tensor | None = None, batch: int = 500) -> Terms:
+    """Return the terms of each image's ELBO at one draw of z, (N,): x (N, D), computed in batches.
+
+    The mean of `kl` is the rate, that of `-log_likelihood` the distortion; Alemi et al. (2018).
+    """
+    starts = range(0, len(x), batch)
+    parts = [vae.terms(x[i : i + batch], generator, y if y is None else y[i : i + batch]) for i in starts]
+    return Terms(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
 def evaluate_log_prob(
-    vae: VAE, x: Tensor, k: int, generator: torch.Generator, y: Tensor | None = None, rows: int = 20_000
+    vae: VAE, x: Tensor, k: int, generator: torch.Generator, y: Tensor | None = None, rows: int = 2_000
 ) -> Tensor:
     """Return the k-sample importance estimate of log p(x), (N,): x (N, D), at most `rows` latents decoded at once.
 

@@ -34,8 +34,8 @@ def test_all_is_well_here(capsys):
     text, problems = doctor.report()
     assert problems == []
     assert "✗" not in text
-    named = ["python", "course-utils", "torch", "torchvision", "jupyterlab", "ipywidgets", "jupytext", "papermill"]
-    named += ["device", "memory", "disk", "digits", "mnist", "fashion_mnist", "widgets", "chromium"]
+    named = ["python", "course-utils", "torch", "torchvision", "jupyterlab", "ipywidgets", "anywidget", "jupytext"]
+    named += ["papermill", "device", "memory", "disk", "digits", "mnist", "fashion_mnist", "widgets", "chromium"]
     assert set(named) <= set(lines_of(text))
     assert f" {metadata.version('torch')}" in lines_of(text)["torch"]
     assert len(text.splitlines()) <= 40  # one screen

@@ -1,11 +1,13 @@
 """What the documents say must be true of the tree they stand in."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from course_utils import cards
 from course_utils.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,9 +54,19 @@ def test_every_lecture_is_in_the_table_with_its_exercises_and_points():
         assert f"{words[len(points)]} exercises, {sum(points)} points" in readme
 
 
-def test_points_in_the_headings_are_those_of_the_exercises():
-    from course_utils.exercises.divergences import EXERCISES
-
-    text = (ROOT / "solutions" / "01_kl_and_elbo.md").read_text("utf-8")
+@pytest.mark.parametrize("source", sorted((ROOT / "solutions").glob("*.md")), ids=lambda p: p.stem)
+def test_points_in_the_headings_are_those_of_the_exercises(source):
+    text = source.read_text("utf-8")
+    module = re.search(r"from (course_utils\.exercises\.\w+) import check", text)[1]
     headings = dict(re.findall(r"^### Exercise (\S+) · .*\((\d+) points", text, re.M))
-    assert {e.id: e.points for e in EXERCISES.values()}.items() <= {k: int(v) for k, v in headings.items()}.items()
+    exercises = importlib.import_module(module).EXERCISES
+    assert {e.id: e.points for e in exercises.values()}.items() <= {k: int(v) for k, v in headings.items()}.items()
+
+
+def test_the_table_of_networks_says_what_their_cards_say():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in cards.names():
+        card = cards.read_card(name)
+        row = re.search(rf"^\| `{name}` \|.*$", readme, re.M)[0]
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[2] == str(card["metrics"]["negative ELBO"]) and cells[3] == f"{card['seconds']} s"

@@ -33,8 +33,8 @@ def test_train_writes_weights_and_a_card_that_evaluate_confirms(small, tmp_path)
     cards.load("small", model, tmp_path)
     images = data.load("digits")
     x = vae.binarise(images.unit(images.test.flat), data.generator(0))
-    elbo = vae.evaluate_elbo(model, x, data.generator(1)).mean().item()
-    untrained = vae.evaluate_elbo(small.make(), x, data.generator(1)).mean().item()
+    elbo = vae.evaluate_terms(model, x, data.generator(1)).elbo.mean().item()
+    untrained = vae.evaluate_terms(small.make(), x, data.generator(1)).elbo.mean().item()
     assert -elbo == pytest.approx(card["metrics"]["negative ELBO"], abs=0.5)
     assert elbo > untrained + 2
 
@@ -43,6 +43,14 @@ def test_training_twice_gives_the_same_metrics(small, tmp_path):
     first, second = (recipes.train("small", folder=tmp_path / n, device="cpu") for n in ("a", "b"))
     assert first["sha256"] == second["sha256"]
     assert first["metrics"] == second["metrics"]
+
+
+def test_another_seed_needs_a_folder_and_gives_another_network(small, tmp_path):
+    with pytest.raises(ValueError, match="seed = 1 is not the recipe's 0: name a folder"):
+        recipes.train("small", device="cpu", seed=1)
+    first = recipes.train("small", folder=tmp_path, device="cpu")
+    other = recipes.train("small", folder=tmp_path / "1", device="cpu", seed=1)
+    assert (first["seed"], other["seed"]) == (0, 1) and first["sha256"] != other["sha256"]
 
 
 def test_an_interrupted_training_writes_no_checkpoint(small, tmp_path, monkeypatch):
@@ -110,8 +118,42 @@ def test_shipped_checkpoints_are_those_of_their_cards(name):
     recipe = recipes.RECIPES[name]
     card = cards.load(name, recipe.make())
     assert card["command"] == f"course train {name}" and card["epochs"] == recipe.epochs
+    assert card["seed"] == recipe.seed and card["spread"] == recipe.spread
     assert all(isinstance(v, int | float) for v in card["metrics"].values()) and card["metrics"]
     assert json.dumps(card)
+
+
+def test_the_maps_bring_codes_of_all_classes():
+    """Islands spread beyond the prior, the map fills it, the collapsed one is at the origin; from the codes alone."""
+    spread = {}
+    for name in ("vae_2_islands", "vae_2_map", "vae_2_collapse"):
+        model = recipes.load(name)
+        assert model.codes.shape == (recipes.CODES, 2) and not model.training
+        assert model.code_labels.unique().tolist() == list(range(10))
+        spread[name] = model.codes.square().mean().sqrt().item()
+    assert spread["vae_2_islands"] > 2 > spread["vae_2_map"] > 0.7 > 0.1 > spread["vae_2_collapse"]
+
+
+def test_the_shipped_networks_are_as_good_as_the_course_says():
+    metrics = {name: cards.read_card(name)["metrics"] for name in cards.names()}
+    assert metrics["vae_mlp_20"]["negative ELBO"] <= 102 and metrics["vae_conv_20"]["negative ELBO"] <= 88
+    assert metrics["vae_conv_20"]["margin to their ELBO"] > 0
+    rates = [metrics[f"vae_2_{name}"]["rate"] for name in ("islands", "map", "collapse")]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.1
+    for m in metrics.values():
+        assert m["rate"] + m["distortion"] == pytest.approx(m["negative ELBO"], abs=0.02)
+
+
+def test_conditional_samples_show_the_class_asked_for():
+    """Judged without MNIST: samples of a class resemble each other more than those of other classes."""
+    model = recipes.load("cvae")
+    y = torch.arange(10).repeat_interleave(40)
+    x = model.sample(400, data.generator(0), y).reshape(10, 40, -1)
+    centres = x[:, :20].mean(1)  # (10, 784)
+    nearest = torch.cdist(x[:, 20:].flatten(0, 1), centres).argmin(1)
+    assert (nearest == torch.arange(10).repeat_interleave(20)).float().mean() > 0.7
+    with pytest.raises(ValueError, match="allowed are 0 to 9"):
+        model.sample(1, data.generator(0), torch.tensor([10]))
 
 
 def test_every_recipe_is_shipped_and_all_are_small():

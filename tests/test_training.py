@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from course_utils import training
-from course_utils.nn import MLP
-from course_utils.training import fit
+from course_utils.nn import EMA, MLP
+from course_utils.training import every, fit
 
 
 def problem(n: int = 200):
@@ -73,28 +73,108 @@ def problem_with_noise():
     return net, loss, g, len(x)
 
 
+def test_in_a_notebook_the_bar_has_one_place_and_leaves_nothing(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, data, raw):
+            shown.append(data["text/html"])
+
+    def display(data, raw, display_id):
+        shown.append(data["text/html"])
+        return Handle()
+
+    monkeypatch.setattr(training, "in_notebook", lambda: True)
+    monkeypatch.setattr(training, "display", display)
+    x, _, net, loss, g = problem()
+    fit(loss, net, len(x), steps=3, generator=g, label="a <b>")
+    assert "a &lt;b&gt;" in shown[0] and "0/3" in shown[0]
+    assert shown[-1] == ""
+
+
+def test_metrics_are_kept_with_their_steps():
+    x, _, net, loss, g = problem()
+    values = iter([0.5, 0.25])
+    history = fit(loss, net, len(x), steps=7, generator=g, after_step=every(3, lambda: next(values)))
+    assert history.metrics == [(3, 0.5), (6, 0.25)]
+    with pytest.raises(ValueError, match="every 1 step or more"):
+        every(0, list)
+
+
+def test_the_average_of_the_weights_is_what_the_formula_says():
+    """w <- decay w + (1 - decay) model, the decay at most (1 + n)/(10 + n) in step n."""
+    seen = []
+    x, _, net, loss, g = problem()
+    start = net.weight.detach().clone()
+    fit(
+        loss,
+        net,
+        len(x),
+        steps=30,
+        lr=0.05,
+        generator=g,
+        ema=0.9,
+        after_step=lambda n: seen.append(net.weight.detach().clone()),
+    )
+    average = start.double()
+    for n, weight in enumerate(seen, start=1):
+        decay = min(0.9, (1 + n) / (10 + n))
+        average = decay * average + (1 - decay) * weight.double()
+    torch.testing.assert_close(net.weight.detach().double(), average, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="decay = 1"):
+        EMA(net, 1)
+
+
+@pytest.mark.gpu
+def test_bfloat16_on_cuda_comes_near_the_solution():
+    x, y, net, _, g = problem()
+    x, y, net = x.cuda(), y.cuda(), net.cuda()
+    seen = []
+
+    def loss(index):
+        out = net(x[index])[:, 0]
+        seen.append(out.dtype)
+        return (out.float() - y[index]).square().mean()
+
+    fit(loss, net, len(x), steps=600, batch_size=200, lr=0.05, generator=g, bf16=True)
+    assert set(seen) == {torch.bfloat16} and net.weight.dtype == torch.float32
+    solution = torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
+    torch.testing.assert_close(net.weight[0].detach(), solution, atol=0.05, rtol=0)
+
+
+def test_bf16_changes_nothing_on_a_cpu():
+    losses = []
+    for bf16 in (False, True):
+        x, _, net, loss, g = problem()
+        losses.append(fit(loss, net, len(x), steps=5, generator=g, bf16=bf16).losses)
+    assert losses[0] == losses[1]
+
+
 class Killed(Exception):
     """Stands for a process that was killed: nothing in the fit handles it."""
 
 
-def test_a_killed_fit_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_killed_fit_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, ema):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
     state = tmp_path / "fit.state"
     net, loss, g, n = problem_with_noise()
-    whole = fit(loss, net, n, steps=50, batch_size=16, generator=g)
+    whole = fit(loss, net, n, steps=50, batch_size=16, generator=g, ema=ema, after_step=every(10, lambda: 1.0))
     expected = net.weight.detach().clone()
 
     def kill(done):
         if done == 23:
             raise Killed
+        return 1.0 if done % 10 == 0 else None
 
     net, loss, g, n = problem_with_noise()
     with pytest.raises(Killed):
-        fit(loss, net, n, steps=50, batch_size=16, generator=g, resume=state, after_step=kill)
+        fit(loss, net, n, steps=50, batch_size=16, generator=g, ema=ema, resume=state, after_step=kill)
     assert state.exists()
     net, loss, g, n = problem_with_noise()
-    resumed = fit(loss, net, n, steps=50, batch_size=16, generator=g, resume=state)
-    assert resumed.losses == whole.losses
+    again = every(10, lambda: 1.0)
+    resumed = fit(loss, net, n, steps=50, batch_size=16, generator=g, ema=ema, resume=state, after_step=again)
+    assert resumed.losses == whole.losses and resumed.metrics == whole.metrics
     assert torch.equal(net.weight.detach(), expected)
     assert not state.exists()
 

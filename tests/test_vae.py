@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import scipy.spatial
 import scipy.stats
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from course_utils import vae
 from course_utils.divergences import estimate
+from course_utils.training import fit
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -129,6 +131,14 @@ def test_discretised_logistic_against_scipy_and_sums_to_one():
         torch.testing.assert_close(log_p.exp(), torch.tensor(cdf[1:] - cdf[:-1]), atol=1e-7, rtol=1e-4)
 
 
+def test_discretised_logistic_in_single_precision_with_wide_scales():
+    """256 levels under a scale of e^9: neighbouring edges differ by 5e-7 scales."""
+    grid = torch.tensor([[0.0], [100 / 255], [1.0]])
+    params = torch.tensor([[0.5, 9.0]])
+    exact = vae.DiscretisedLogistic(256).log_prob(params.double(), (grid.double() * 255).round() / 255)
+    torch.testing.assert_close(vae.DiscretisedLogistic(256).log_prob(params, grid).double(), exact, atol=1e-4, rtol=0)
+
+
 def test_discretised_logistic_has_finite_gradients_at_the_edges():
     params = torch.tensor([[0.2, -3.0]], dtype=torch.float64, requires_grad=True)
     for level in (0.0, 0.5, 1.0):
@@ -210,3 +220,144 @@ def test_bad_classes(y, message):
     model = vae.mlp_vae(6, 2, hidden=(4,), classes=3)
     with pytest.raises(ValueError, match=message):
         model.terms(torch.zeros(2, 6), rng(), y if y is None else torch.tensor(y))
+
+
+def test_sampled_kl_has_the_analytic_mean_and_the_same_z():
+    model, _, _, x = linear_vae(wide=1.3)
+    with torch.no_grad():
+        exact = model.terms(x, rng(0))
+        sampled = estimate(torch.stack([model.terms(x, rng(s), sampled=True).kl for s in range(4000)]))
+        one = model.terms(x, rng(0), sampled=True)
+    assert ((sampled.value - exact.kl).abs() < 4 * sampled.se).all()
+    torch.testing.assert_close(one.log_likelihood, exact.log_likelihood)
+
+
+def test_iwae_objective_with_one_draw_is_the_elbo_and_rises_to_the_evidence():
+    model, marginal, posterior, x = linear_vae(wide=1.5)
+    with torch.no_grad():
+        m, s = model.posterior(x)
+        elbo = (marginal.log_prob(x) - kl_divergence(MultivariateNormal(m, torch.diag_embed(s**2)), posterior)).mean()
+        one = estimate(torch.stack([-vae.negative_iwae(model, x, 1, rng(s)) for s in range(4000)]))
+        many = estimate(torch.stack([-vae.negative_iwae(model, x, 2000, rng(s)) for s in range(50)]))
+    assert abs(one.value - elbo) < 4 * one.se
+    assert abs(many.value - marginal.log_prob(x).mean()) < 4 * many.se + 2e-3
+    with pytest.raises(ValueError, match="k = 0 draws"):
+        vae.negative_iwae(model, x, 0, rng())
+
+
+def test_importance_weights_are_constant_at_the_exact_posterior():
+    """With one latent the diagonal q can be the posterior itself; then one draw gives log p(x) exactly."""
+    model, marginal, _, x = linear_vae(d=1)
+    with torch.no_grad():
+        log_w = model.log_weights(x, 5, rng(1))
+    torch.testing.assert_close(log_w, marginal.log_prob(x).expand(5, -1))
+
+
+def test_rate_and_distortion_in_batches():
+    model, _, _, x = linear_vae()
+    with torch.no_grad():
+        exact = model.terms(x, rng())
+    terms = vae.evaluate_terms(model, x, rng(), batch=4)
+    torch.testing.assert_close(terms.kl, exact.kl)  # the rate has no noise in it
+    assert terms.log_likelihood.shape == (6,) and terms.kl_by_latent.shape == (6, 2)
+
+
+def test_an_autoencoder_with_linear_maps_finds_the_principal_subspace():
+    x = draw(400, 6) @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.3, 0.2, 0.1], dtype=torch.float64))
+    x = x - x.mean(0)
+    model = vae.Autoencoder(nn.Linear(6, 2, bias=False).double(), nn.Linear(2, 6, bias=False).double())
+    fit(lambda i: model.loss(x[i]), model, 400, steps=1500, lr=0.03, batch_size=400, generator=rng())
+    singular = torch.linalg.svdvals(x)
+    assert model.loss(x).item() == pytest.approx(singular[2:].square().sum().item() / 400, rel=1e-3)
+
+
+@pytest.mark.parametrize("d", [2, 7])
+def test_paths(d):
+    a, b = draw(3, d, seed=4), draw(3, d, seed=5)
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    for path in (vae.lerp(a, b, t), vae.slerp(a, b, t)):
+        assert path.shape == (11, 3, d)
+        torch.testing.assert_close(path[0], a)
+        torch.testing.assert_close(path[-1], b)
+    sphere = vae.slerp(a, b, t)
+    for i in range(3):
+        norms = (1 - t) * a[i].norm() + t * b[i].norm()
+        unit = scipy.spatial.geometric_slerp((a[i] / a[i].norm()).numpy(), (b[i] / b[i].norm()).numpy(), t.numpy())
+        torch.testing.assert_close(sphere[:, i], norms[:, None] * torch.tensor(unit))
+    torch.testing.assert_close(vae.slerp(a, 2 * a, t), vae.lerp(a, 2 * a, t))  # no angle: straight
+    torch.testing.assert_close(vae.slerp(a, -a, t), vae.lerp(a, -a, t))  # no plane: straight
+
+
+def test_grid_of_the_prior_has_equal_cells():
+    z = vae.prior_grid(5)
+    ppf = scipy.stats.norm.ppf((torch.arange(5) + 0.5).numpy() / 5)
+    torch.testing.assert_close(z[0, :, 0].double(), torch.tensor(ppf), atol=1e-6, rtol=0)
+    torch.testing.assert_close(z[:, 0, 1].double(), torch.tensor(ppf[::-1].copy()), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="side = 0"):
+        vae.prior_grid(0)
+
+
+@pytest.mark.parametrize("layers, kernel", [(1, 3), (2, 5), (3, 7)])
+def test_a_masked_decoder_sees_neither_its_own_pixel_nor_the_future(layers, kernel):
+    torch.manual_seed(0)
+    net = vae.autoregressive_vae(6, 3, width=5, layers=layers, kernel=kernel).pixel_cnn.double()
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: net(x[None], torch.zeros(1, 5, dtype=torch.float64))[0], draw(36).sigmoid()
+    )
+    assert (jacobian.triu() == 0).all()  # row i: derivatives of logit i
+    assert (jacobian.diagonal(-1)[1:5] != 0).all()  # of the pixel to the left, within a row
+
+
+def test_autoregressive_probabilities_sum_to_one():
+    """All 2^9 images of 3 x 3 pixels."""
+    torch.manual_seed(0)
+    model = vae.autoregressive_vae(3, 2, width=4, layers=2, kernel=3)
+    images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 9)  # (512, 9)
+    with torch.no_grad():
+        log_p = model.log_likelihood(images, torch.randn(1, 2, generator=rng()).expand(512, 2))
+    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_autoregressive_samples_follow_the_probabilities():
+    torch.manual_seed(0)
+    model = vae.autoregressive_vae(2, 1, width=4, layers=2, kernel=3)
+    with torch.no_grad():
+        for p in model.decoder.parameters():
+            p.zero_()  # the latent says nothing, so p(x) = p(x | z)
+        model.pixel_cnn.first.weight.mul_(8)
+    x = model.sample(20_000, rng(1))
+    images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
+    with torch.no_grad():
+        p = model.log_likelihood(images, torch.zeros(16, 1)).exp()
+    counts = (x[:, None] == images).all(-1).float()  # (N, 16)
+    share = estimate(counts)
+    assert ((share.value - p).abs() < 4 * (p * (1 - p) / 20_000).sqrt()).all()
+    with pytest.raises(ValueError, match="mean=False"):
+        model.sample(2, rng(), mean=True)
+
+
+def test_log_likelihood_of_several_latents_for_each_image():
+    model = vae.autoregressive_vae(4, 2, width=4)
+    x, z = vae.binarise(torch.full((3, 16), 0.5), rng()), torch.randn(5, 3, 2, generator=rng())
+    with torch.no_grad():
+        together = model.log_likelihood(x, z)
+        single = torch.stack([model.log_likelihood(x, v) for v in z])
+    assert together.shape == (5, 3)
+    torch.testing.assert_close(together, single)
+
+
+def test_annealing_waits_then_rises_to_one():
+    annealing = vae.KLAnnealing(10, 20)
+    betas = []
+    for done in (0, 10, 15, 20, 100):
+        annealing(done)
+        betas.append(annealing.beta)
+    assert betas == [0.0, 0.0, 0.5, 1.0, 1.0]
+    with pytest.raises(ValueError, match="must end after it starts"):
+        vae.KLAnnealing(5, 5)
+
+
+@pytest.mark.parametrize("arguments", [{"latents": 0}, {"layers": 0}, {"kernel": 4}])
+def test_impossible_autoregressive_decoders(arguments):
+    with pytest.raises(ValueError, match="at least 1|odd"):
+        vae.autoregressive_vae(8, **arguments)

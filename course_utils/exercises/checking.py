@@ -47,6 +47,11 @@ class Exercise:
     tol: float = 1e-6
 
 
+def normal(*shape: int, g: torch.Generator) -> Tensor:
+    """Draw standard normal numbers in float64."""
+    return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+
 def agrees(got, expected, tol: float) -> bool:
     """Tell whether an answer equals the expected value: same structure and shape, within `tol` relative or absolute."""
     if isinstance(expected, tuple):
@@ -63,9 +68,11 @@ def agrees(got, expected, tol: float) -> bool:
     return got.shape == expected.shape and torch.allclose(got, expected, rtol=tol, atol=tol)
 
 
-def fresh(args: tuple) -> tuple:
-    """Return a copy of the arguments, so that a function that writes into them spoils nothing."""
-    return tuple(a.clone() if isinstance(a, Tensor) else a for a in args)
+def fresh(value):
+    """Return a copy of arguments, with the tensors in lists and tuples, so that writing into them spoils nothing."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    return type(value)(map(fresh, value)) if isinstance(value, tuple | list) else value
 
 
 def summary(value) -> str:
@@ -110,7 +117,7 @@ def diagnose(exercise: Exercise, case: Case, got, expected) -> str:
     if structure(got) != structure(expected):
         return f"Your function returned {structure(got)}; expected is {structure(expected)}."
     if any(torch.as_tensor(v).isnan().any() for v in (got if isinstance(got, tuple | list) else [got])):
-        return "Your result contains nan: look for 0 · log 0, ∞ − ∞ or the logarithm of a negative number."
+        return "Your result contains nan: look for 0/0, 0 · log 0, ∞ − ∞ or the logarithm of a negative number."
     for mistake in exercise.mistakes:
         if agrees(got, mistake.function(*fresh(case.args)), exercise.tol):
             return mistake.message

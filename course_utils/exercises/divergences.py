@@ -7,13 +7,8 @@ import torch
 from torch import Tensor
 
 from course_utils import divergences as dv
-from course_utils.exercises.checking import Case, Exercise, Mistake
+from course_utils.exercises.checking import Case, Exercise, Mistake, normal
 from course_utils.exercises.checking import check as check_any
-
-
-def normal(*shape: int, g: torch.Generator) -> Tensor:
-    """Draw standard normal numbers in float64."""
-    return torch.randn(*shape, generator=g, dtype=torch.float64)
 
 
 def covariance(d: int, g: torch.Generator) -> Tensor:

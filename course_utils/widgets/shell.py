@@ -1,13 +1,15 @@
-"""The one shell of every widget of the course: controls, a picture, a line of numbers, and an error box.
+"""The one shell of every widget of the course: controls, a body, a line of numbers, and an error box.
 
 A widget is three layers. ``compute(state) -> numbers`` is pure; ``draw(artists, numbers)`` sets data on artists that
-exist already; ``Explorer`` owns the ipywidgets. Only API that ipywidgets 7.7 (Colab) and 8 both have is used, and no
-Output widget: those hang headless runs.
+exist already; ``Explorer``, a ``Shell`` whose body is a picture, owns the ipywidgets. A widget whose body is something
+else, such as a pad to point at, is a ``Shell`` of its own. Only API that ipywidgets 7.7 (Colab) and 8 both have is
+used, and no Output widget: those hang headless runs.
 """
 
 import base64
 import html
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -59,15 +61,155 @@ class Picture:
             return buffer.getvalue()
 
 
-class Explorer:
+class Shell(ABC):
+    """Controls, buttons, a line of numbers and an error box around a `body`; without a kernel, a saved picture.
+
+    `controls`: name -> ipywidgets control, in tab order; their values are the state. `surprise(rng)`: a state. `alt`:
+    what the saved picture shows, for readers who can't see it. `width`: of the view, in pixels at most. `actions`:
+    label -> function of the state giving a (partial) state, one further button each. `hint`: how to use the keyboard.
+    `seed`: of the surprises.
+
+    A subclass says in ``_redraw`` how the body follows the state, and keeps its saved picture in `_saved`. Exceptions
+    are shown in the widget and kept in `error`.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        controls: Mapping[str, widgets.ValueWidget],
+        body: widgets.DOMWidget,
+        surprise: Callable[[np.random.Generator], State],
+        alt: str,
+        width: int,
+        actions: Mapping[str, Callable[[State], State]] | None = None,
+        hint: str = HINT,
+        seed: int = 0,
+    ):
+        self.title, self.controls, self.alt = title, dict(controls), alt
+        self._surprise, self._actions, self._width = surprise, dict(actions or {}), width
+        self._rng = np.random.default_rng(seed)
+        self._start = self.state
+        self._quiet = False
+        self.error: Exception | None = None
+        self._saved = b""
+        self._build(body, hint)
+        for control in self.controls.values():
+            control.observe(self._changed, "value")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.title!r})"
+
+    @property
+    def state(self) -> State:
+        """The controls' values by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def set(self, **values: Any) -> None:
+        """Move several controls at once and redraw once.
+
+        Raises ``ValueError`` for an unknown control or a value that it can't take, before anything moves.
+        """
+        for name, value in values.items():
+            self._check(choose(name, self.state, "control"), value)
+        self._quiet = True
+        try:
+            for name, value in values.items():
+                self._put(name, value)
+        finally:
+            self._quiet = False
+        self._update()
+
+    def reset(self) -> None:
+        """Go back to the state at the start."""
+        self.set(**self._start)
+
+    def surprise(self) -> None:
+        """Go to a random state; the sequence of them follows the seed."""
+        self._try(lambda: self.set(**self._surprise(self._rng)))
+
+    def act(self, label: str) -> None:
+        """Do what the button `label` does. Raises ``ValueError`` for an unknown label."""
+        action = self._actions[choose(label, self._actions, "action")]
+        self._try(lambda: self.set(**action(self.state)))
+
+    def _check(self, name: str, value: Any) -> None:
+        """Raise ``ValueError`` if this part of the state can't take this value."""
+        check_value(self.controls[name], name, value)
+
+    def _put(self, name: str, value: Any) -> None:
+        """Give this part of the state a value that was checked."""
+        self.controls[name].value = value
+
+    def _build(self, body: widgets.DOMWidget, hint: str) -> None:
+        """Assemble the view: title, controls, buttons, readout, error box, body."""
+        buttons = []
+        pressed = {label: lambda label=label: self.act(label) for label in self._actions}
+        for label, press in {"Reset": self.reset, "Surprise me": self.surprise, **pressed}.items():
+            button = widgets.Button(description=label, layout=widgets.Layout(width="auto"))
+            button.on_click(lambda _, press=press: press())
+            buttons.append(button)
+        self.buttons = {button.description: button for button in buttons}
+        keys = widgets.HTML(f'<span style="opacity: 0.75; font-size: 12px">{hint}</span>')
+        row = widgets.HBox([*buttons, keys], layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
+        self.readout, self.error_box = widgets.HTML(), widgets.HTML()
+        title = widgets.HTML(f"<b>{html.escape(self.title)}</b>")
+        self.view = widgets.VBox(
+            [title, self._arrange(), row, self.readout, self.error_box, body],
+            layout=widgets.Layout(width="100%", max_width=f"{self._width}px", overflow="hidden"),
+        )
+
+    def _arrange(self) -> widgets.Box:
+        """Return the controls in columns as wide as a slider needs."""
+        for control in self.controls.values():
+            control.style.description_width = "84px"
+            control.layout.width = "auto"
+        return widgets.GridBox(
+            list(self.controls.values()),
+            layout=widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(260px, 1fr))", grid_gap="0 12px"),
+        )
+
+    def _changed(self, _) -> None:
+        if not self._quiet:
+            self._update()
+
+    def _update(self) -> None:
+        """Compute, draw and show the present state; show the exception instead if there is one."""
+        self._try(self._redraw_cleanly)
+
+    def _redraw_cleanly(self) -> None:
+        self._redraw()
+        self.error, self.error_box.value, self.error_box.layout.display = None, "", "none"
+
+    @abstractmethod
+    def _redraw(self) -> None:
+        """Let body and readout follow the state."""
+
+    def _try(self, call: Callable[[], None]) -> None:
+        """Call; keep an exception in `error` and show it in the widget, where a callback has no cell to raise in."""
+        try:
+            call()
+        except Exception as error:
+            self.error, self.error_box.layout.display = error, None
+            self.error_box.value = (
+                '<div role="alert" style="border-left: 4px solid #D55E00; padding: 4px 10px; line-height: 1.4">'
+                f"<b>{type(error).__name__}</b>: {html.escape(str(error))}<br>"
+                "The picture shows the last state that worked. Press Reset to go back to the start.</div>"
+            )
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        """Return the live view, and for readers without a kernel the saved picture with its alt text."""
+        data, metadata = png_bundle(self._saved, self.alt, width=self._width)
+        data["image/png"] = base64.b64encode(data["image/png"]).decode()
+        return {**data, VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}}, metadata
+
+
+class Explorer(Shell):
     """Controls above a picture that follows them; without a kernel, a picture of several informative states.
 
-    `controls`: name -> ipywidgets control, in tab order; their values are the state. `compute`: state -> numbers,
-    cached. `make_figure(height)`: -> (figure, artists), where `height` in inches may be None for the usual one.
-    `draw(artists, numbers)`: sets data on the artists. `readout(numbers)`: one line of HTML. `presets`: (title, state)
-    pairs, states may be partial. `surprise(rng)`: a state. `alt`: what the saved picture shows, for readers who can't
-    see it. `actions`: label -> function of the state giving a (partial) state, one further button each. `enabled`:
-    state -> {name: bool} for controls that do not always apply. `seed`: of the surprises.
+    `compute`: state -> numbers, cached. `make_figure(height)`: -> (figure, artists), where `height` in inches may be
+    None for the usual one. `draw(artists, numbers)`: sets data on the artists. `readout(numbers)`: one line of HTML.
+    `presets`: (title, state) pairs, states may be partial. `enabled`: state -> {name: bool} for controls that do not
+    always apply. All else is the shell's.
 
     The presets are played through at once by moving the controls, so what is wrong with a callback raises here, in the
     cell; later exceptions are shown in the widget and kept in `error`.
@@ -88,89 +230,16 @@ class Explorer:
         enabled: Callable[[State], dict[str, bool]] | None = None,
         seed: int = 0,
     ):
-        self.title, self.controls, self.alt, self.presets = title, dict(controls), alt, list(presets)
-        self._make_figure, self._draw, self._readout, self._surprise = make_figure, draw, readout, surprise
-        self._actions, self._enabled = dict(actions or {}), enabled or (lambda state: {})
+        self.presets = list(presets)
+        self._make_figure, self._draw, self._readout = make_figure, draw, readout
+        self._enabled = enabled or (lambda state: {})
         self._compute = one_thread()(lru_cache(maxsize=128)(lambda items: compute(dict(items))))
-        self._rng = np.random.default_rng(seed)
-        self._start = self.state
-        self._quiet = False
-        self.error: Exception | None = None
         fig, self._artists = make_figure(None)
-        self._picture, self._width = Picture(fig), round(fig.get_figwidth() * fig.dpi)
-        self._build()
-        for control in self.controls.values():
-            control.observe(self._changed, "value")
-        self._saved = self._play_presets()
-
-    def __repr__(self) -> str:
-        return f"Explorer({self.title!r})"
-
-    @property
-    def state(self) -> State:
-        """The controls' values by name."""
-        return {name: control.value for name, control in self.controls.items()}
-
-    def set(self, **values: Any) -> None:
-        """Move several controls at once and redraw once.
-
-        Raises ``ValueError`` for an unknown control or a value that it can't take, before anything moves.
-        """
-        for name, value in values.items():
-            check_value(self.controls[choose(name, self.controls, "control")], name, value)
-        self._quiet = True
-        try:
-            for name, value in values.items():
-                self.controls[name].value = value
-        finally:
-            self._quiet = False
-        self._update()
-
-    def reset(self) -> None:
-        """Go back to the state at the start."""
-        self.set(**self._start)
-
-    def surprise(self) -> None:
-        """Go to a random state; the sequence of them follows the seed."""
-        self._try(lambda: self.set(**self._surprise(self._rng)))
-
-    def act(self, label: str) -> None:
-        """Do what the button `label` does. Raises ``ValueError`` for an unknown label."""
-        action = self._actions[choose(label, self._actions, "action")]
-        self._try(lambda: self.set(**action(self.state)))
-
-    def _build(self) -> None:
-        """Assemble the view: title, controls, buttons, readout, picture, error box."""
-        for control in self.controls.values():
-            control.style.description_width = "84px"
-            control.layout.width = "auto"
-        grid = widgets.GridBox(
-            list(self.controls.values()),
-            layout=widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(260px, 1fr))", grid_gap="0 12px"),
-        )
-        buttons = []
-        pressed = {label: lambda label=label: self.act(label) for label in self._actions}
-        for label, press in {"Reset": self.reset, "Surprise me": self.surprise, **pressed}.items():
-            button = widgets.Button(description=label, layout=widgets.Layout(width="auto"))
-            button.on_click(lambda _, press=press: press())
-            buttons.append(button)
-        self.buttons = {button.description: button for button in buttons}
-        hint = widgets.HTML(f'<span style="opacity: 0.75; font-size: 12px">{HINT}</span>')
-        row = widgets.HBox([*buttons, hint], layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
+        self._picture = Picture(fig)
         self.image = widgets.Image(format="png", layout=widgets.Layout(width="100%", margin="0"))
-        self.readout, self.error_box = widgets.HTML(), widgets.HTML()
-        self.view = widgets.VBox(
-            [widgets.HTML(f"<b>{html.escape(self.title)}</b>"), grid, row, self.readout, self.error_box, self.image],
-            layout=widgets.Layout(width="100%", max_width=f"{self._width}px", overflow="hidden"),
-        )
-
-    def _changed(self, _) -> None:
-        if not self._quiet:
-            self._update()
-
-    def _update(self) -> None:
-        """Compute, draw and show the present state; show the exception instead if there is one."""
-        self._try(self._redraw)
+        width = round(fig.get_figwidth() * fig.dpi)
+        super().__init__(title, controls, self.image, surprise, alt, width, actions, seed=seed)
+        self._saved = self._play_presets()
 
     def _redraw(self) -> None:
         state = self.state
@@ -180,19 +249,6 @@ class Explorer:
         self._draw(self._artists, self.numbers)
         self.image.value = self._picture.frame()
         self.readout.value = self._readout(self.numbers)
-        self.error, self.error_box.value, self.error_box.layout.display = None, "", "none"
-
-    def _try(self, call: Callable[[], None]) -> None:
-        """Call; keep an exception in `error` and show it in the widget, where a callback has no cell to raise in."""
-        try:
-            call()
-        except Exception as error:
-            self.error, self.error_box.layout.display = error, None
-            self.error_box.value = (
-                '<div role="alert" style="border-left: 4px solid #D55E00; padding: 4px 10px; line-height: 1.4">'
-                f"<b>{type(error).__name__}</b>: {html.escape(str(error))}<br>"
-                "The picture shows the last state that worked. Press Reset to go back to the start.</div>"
-            )
 
     def _play_presets(self) -> bytes:
         """Move the controls through the presets, return the picture of these states, restore the start.
@@ -211,15 +267,15 @@ class Explorer:
                 fig.suptitle(title, x=0.01, ha="left", fontsize=13, weight="bold", color="#444444")
                 frames.append(np.asarray(Image.open(io.BytesIO(to_png(fig))).convert("RGB")))
             self.set(**self._start)  # a preset names only what differs from the start
-        with io.BytesIO() as buffer:
-            Image.fromarray(np.vstack(frames)).quantize(128).save(buffer, "png", optimize=True)
-            return buffer.getvalue()
+        return small_png(np.vstack(frames))
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        """Return the live view, and for readers without a kernel the picture of the presets with its alt text."""
-        data, metadata = png_bundle(self._saved, self.alt, width=self._width)
-        data["image/png"] = base64.b64encode(data["image/png"]).decode()
-        return {**data, VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}}, metadata
+
+def small_png(pixels: np.ndarray) -> bytes:
+    """Return pixels (H, W, 3) as a small PNG of 256 colours, chosen so that rare colours keep their hue."""
+    with io.BytesIO() as buffer:
+        few = Image.fromarray(pixels).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
+        few.save(buffer, "png", optimize=True)
+        return buffer.getvalue()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, Playwright
@@ -27,7 +27,9 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
 }
+READY = "image => image.tagName === 'CANVAS' ? image.width : image.complete && image.naturalWidth"
 PICTURE = """image => {
+  if (image.tagName === 'CANVAS') return image.toDataURL();
   if (!image.complete || !image.naturalWidth) return null;
   const canvas = document.createElement('canvas');
   canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
@@ -158,12 +160,13 @@ class Notebook:
 
 
 class Widget:
-    """An Explorer in the output of a cell."""
+    """A widget of the course in the output of a cell; `image` is its picture, an image or a canvas of this class."""
 
     def __init__(self, page: Page, cell: Locator):
         self.page, self.cell = page, cell
         self.output = cell.locator(".jp-Cell-outputArea")
-        self.image = self.output.locator("img.widget-image")
+        self.image = self.output.locator("img.widget-image, canvas.image")
+        self.plane = self.output.locator(".plane")
 
     def slider(self, label: str) -> Locator:
         """Return the handle of the slider with this label."""
@@ -175,16 +178,30 @@ class Widget:
         row = self.output.locator(".widget-dropdown", has=self.page.get_by_text(label, exact=True))
         return row.locator("select")
 
+    def button(self, label: str) -> Locator:
+        """Return the button with this label."""
+        return self.output.get_by_role("button", name=label, exact=True)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return where on the page lies a point of the plane, 0 to 1 from its left and its top; scroll to it."""
+        self.plane.scroll_into_view_if_needed()
+        box = self.plane.bounding_box()
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
     def picture(self) -> str:
         """Return the picture as a data URL, pixel by pixel; wait for it where it is being changed."""
         self.image.wait_for()
-        self.page.wait_for_function("image => image.complete && image.naturalWidth", arg=self.image.element_handle())
+        self.page.wait_for_function(READY, arg=self.image.element_handle())
         return self.image.evaluate(PICTURE)
 
-    def wait_for_change(self, before: str, seconds: float = 10) -> str:
-        """Return the new picture; raise ``AssertionError`` where it stays as it was `before`."""
+    def canvas(self, name: str) -> str:
+        """Return the canvas of this class as a data URL, pixel by pixel."""
+        return self.output.locator(f"canvas.{name}").evaluate(PICTURE)
+
+    def wait_for_change(self, before: str, seconds: float = 10, look: Callable[[], str] | None = None) -> str:
+        """Return the new picture, or what else `look` sees; raise ``AssertionError`` where it stays as `before`."""
         deadline = time.monotonic() + seconds
-        while (now := self.picture()) == before:
+        while (now := (look or self.picture)()) == before:
             assert time.monotonic() < deadline, f"the picture did not change within {seconds} s"
             self.page.wait_for_timeout(20)
         return now

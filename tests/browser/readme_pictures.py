@@ -8,7 +8,10 @@ from pathlib import Path
 import lab
 from playwright.sync_api import sync_playwright
 
-PICTURES = {"w-kl.png": ("01_kl_and_elbo.ipynb", "kl_explorer()")}  # notebook, source of the widget's cell
+PICTURES = {  # notebook, source of the widget's cell
+    "w-kl.png": ("01_kl_and_elbo.ipynb", "kl_explorer()"),
+    "w-manifold.png": ("02_vae.ipynb", "manifold_explorer()"),
+}
 
 
 def main() -> int:

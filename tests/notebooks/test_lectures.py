@@ -22,12 +22,12 @@ from course_utils.notebooks import ROOT, Lecture, NotebookError, code_cells
 
 LECTURES = sorted(path.stem for path in (ROOT / "solutions").glob("[0-9][0-9]_*.md"))
 PARAMETERS = {"dataset", "device", "seed", "budget", "data_root"}
-COLAB = ["ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython==7.34.0", "traitlets==5.7.1"]
+COLAB = ["ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython==7.34.0", "traitlets==5.7.1", "anywidget==0.9.21"]
 COLAB_NEEDS = ["backcall==0.2.0", "decorator==4.4.2", "ipython-genutils==0.2.0", "pickleshare==0.7.5"]
 OFFLINE = r"from versions: none|NewConnectionError|Connection refused|Temporary failure in name resolution|timed out"
 COLAB_PROOF = """
-import sys, IPython, ipykernel, ipywidgets, traitlets
-print("versions", ipywidgets.__version__, ipykernel.__version__, IPython.__version__, traitlets.__version__)
+import anywidget, IPython, ipykernel, ipywidgets, traitlets
+print("versions", *(m.__version__ for m in (ipywidgets, ipykernel, IPython, traitlets, anywidget)))
 """
 # The univariate Gaussian KL in course_utils/divergences.py (1.6a), and the same line with a sign turned over.
 KL_GAUSSIAN = re.compile(r"^(    return 0\.5 \* \(ratio\*\*2 .*\)) - (ratio\.log\(\))$", re.M)

@@ -1,0 +1,59 @@
+"""What holds for the exercises of every lecture: references pass, mistakes are caught and named, numbers are drawn."""
+
+import pkgutil
+from importlib import import_module
+
+import pytest
+import torch
+
+from course_utils import exercises
+from course_utils.exercises.checking import problem
+
+NAMES = [info.name for info in pkgutil.iter_modules(exercises.__path__) if info.name != "checking"]
+MODULES = [import_module(f"course_utils.exercises.{name}") for name in NAMES]
+EVERY = [pytest.param(module.check, exercise, id=id) for module in MODULES for id, exercise in module.EXERCISES.items()]
+
+
+def own(function):
+    """Return the function as a student's: the check refuses the course's own."""
+    return lambda *args: function(*args)
+
+
+def tensors(args) -> list[torch.Tensor]:
+    """Return the tensors among the arguments of a case, those inside lists too."""
+    found = []
+    for a in args:
+        found += [a] if isinstance(a, torch.Tensor) else tensors(a) if isinstance(a, list | tuple) else []
+    return found
+
+
+def test_there_are_exercises():
+    assert len(EVERY) == sum(len(module.EXERCISES) for module in MODULES) > 0
+    assert {"divergences", "vae"} <= set(NAMES)
+
+
+@pytest.mark.parametrize(("check", "exercise"), EVERY)
+def test_reference_passes_and_mistakes_fail(check, exercise, capsys):
+    right = own(exercise.reference)
+    assert check(exercise.id, right) is right
+    assert capsys.readouterr().out.startswith("✓")
+    for mistake in exercise.mistakes:
+        assert check(exercise.id, own(mistake.function)) is exercise.reference
+        out = capsys.readouterr().out
+        assert out.startswith("✗")
+        assert mistake.message in out
+
+
+@pytest.mark.parametrize(("check", "exercise"), EVERY)
+def test_a_grader_with_another_seed_judges_alike(check, exercise):
+    """It draws other numbers; the reference passes on all of them, every mistake fails and is named."""
+    drawn = []
+    for seed in range(5):
+        cases = exercise.cases(torch.Generator().manual_seed(seed))
+        drawn.append([t for case in cases for t in tensors(case.args)])
+        assert not any(problem(exercise, case, exercise.reference) for case in cases)
+        for mistake in exercise.mistakes:
+            failures = [text for case in cases if (text := problem(exercise, case, mistake.function))]
+            assert failures and mistake.message in failures[0]
+    for other in drawn[1:]:
+        assert any(not torch.equal(a, b) for a, b in zip(drawn[0], other, strict=True))
