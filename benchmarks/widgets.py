@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"))
 
@@ -130,13 +129,12 @@ def main() -> int:
         makers = [make for make, _, _ in WIDGETS.values()] + [vae.manifold_explorer]
         constructors = {make.__name__: make.__module__ for make in makers}
         nbformat.write(notebook_of(constructors), home / "notebooks" / "widgets.ipynb")
-        with lab.jupyter_lab(home / "notebooks", home) as address, sync_playwright() as p, lab.chromium(p) as browser:
-            notebook = lab.Notebook(browser, address, "widgets.ipynb")
+        with lab.session(home / "notebooks", home) as open_notebook:
+            notebook = open_notebook("widgets.ipynb")
             notebook.run_all()
             for widget, (make, label, _) in WIDGETS.items():
                 print(line(f"{widget}: key to picture", key_to_picture(notebook, f"{make.__name__}()", label)))
             print(line("W-manifold: pointer to picture", pointer_to_picture(notebook, "manifold_explorer()")))
-            notebook.close()
     for widget, (make, _, name) in WIDGETS.items():
         for layer, times in layers(make(), name).items():
             print(line(f"{widget}: {layer} in the kernel", times))

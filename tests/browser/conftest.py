@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -26,13 +25,5 @@ def open_notebook(tmp_path_factory):
     home = tmp_path_factory.mktemp("jupyter")
     lectures = home / "lectures"
     shutil.copytree(lab.ROOT / "lectures", lectures, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    opened = []
-
-    def open_lecture(name: str) -> lab.Notebook:
-        opened.append(lab.Notebook(browser, address, name))
-        return opened[-1]
-
-    with lab.jupyter_lab(lectures, home) as address, sync_playwright() as p, lab.chromium(p) as browser:
+    with lab.session(lectures, home) as open_lecture:
         yield open_lecture
-        for notebook in opened:
-            notebook.close()

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, Playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -107,6 +107,21 @@ def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}") from error
             time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def session(notebooks: Path, home: Path) -> Iterator[Callable[[str], "Notebook"]]:
+    """Run JupyterLab on a folder, and Chromium; yield a function that opens a notebook by its name."""
+    opened: list[Notebook] = []
+
+    def open_notebook(name: str) -> Notebook:
+        opened.append(Notebook(browser, address, name))
+        return opened[-1]
+
+    with jupyter_lab(notebooks, home) as address, sync_playwright() as p, chromium(p) as browser:
+        yield open_notebook
+        for notebook in opened:
+            notebook.close()
 
 
 class Notebook:

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import lab
-from playwright.sync_api import sync_playwright
 
 PICTURES = {  # notebook, source of the widget's cell
     "w-kl.png": ("01_kl_and_elbo.ipynb", "kl_explorer()"),
@@ -21,9 +20,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         shutil.copytree(lab.ROOT / "lectures", home / "lectures")
-        with lab.jupyter_lab(home / "lectures", home) as address, sync_playwright() as p, lab.chromium(p) as browser:
+        with lab.session(home / "lectures", home) as open_notebook:
             for file, (name, source) in PICTURES.items():
-                notebook = lab.Notebook(browser, address, name)
+                notebook = open_notebook(name)
                 notebook.run_all()
                 widget = notebook.widget(source)
                 widget.picture()
@@ -31,7 +30,6 @@ def main() -> int:
                 target.parent.mkdir(exist_ok=True)
                 widget.output.screenshot(path=target)
                 print(f"wrote {target.relative_to(lab.ROOT)}")
-                notebook.close()
     return 0
 
 
