@@ -170,7 +170,7 @@ def train(
         raise KeyboardInterrupt
     card = {
         "what": recipe.what,
-        "command": f"course train {name}",
+        "command": f"course train {name}" + ("" if shipped else f" --seed {seed} --out {folder}"),
         "dataset": f"{recipe.dataset}, {len(x):,} training images",
         "seed": seed,
         "steps": steps,

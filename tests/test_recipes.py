@@ -51,6 +51,7 @@ def test_another_seed_needs_a_folder_and_gives_another_network(small, tmp_path):
     first = recipes.train("small", folder=tmp_path, device="cpu")
     other = recipes.train("small", folder=tmp_path / "1", device="cpu", seed=1)
     assert (first["seed"], other["seed"]) == (0, 1) and first["sha256"] != other["sha256"]
+    assert other["command"] == f"course train small --seed 1 --out {tmp_path / '1'}"
 
 
 def test_an_interrupted_training_writes_no_checkpoint(small, tmp_path, monkeypatch):

@@ -61,6 +61,11 @@ class Model:
     classes: Tensor  # (N,) integers 0..9
     side: int  # pixels of an image's edge
 
+    @property
+    def gap(self) -> int:
+        """Pixels between two images of the manifold."""
+        return 0 if self.side >= SMALL else 2
+
     @classmethod
     def of(cls, label: str, given: Any) -> "Model":
         """Return the model of (vae, codes (N, 2), labels (N,)). Raises ``ValueError`` for what a pad can't show."""
@@ -244,7 +249,7 @@ def scene_message(label: str, model: Model, scene: Scene) -> dict:
         "classes": model.classes.numpy().astype("u1").tobytes(),
         "names": [list(name) for name in scene.names],
         "columns": GRID,
-        "gap": 0 if model.side >= SMALL else 2,
+        "gap": model.gap,
         "axis": scene.axis,
         "grid": scene.grid.tobytes(),
     }
@@ -300,8 +305,7 @@ def draw_sheet(models: Mapping[str, Model], a: tuple[float, float], b: tuple[flo
         scene, path = compute_scene(model, "codes"), compute_path(model, "straight", a, b)
         draw_plane(codes, model, scene, path)
         codes.set_title(label)
-        gap = 0 if model.side >= SMALL else 2
-        image_grid(manifold, scene.grid.reshape(-1, model.side, model.side) / 255, ncols=GRID, gap=gap)
+        image_grid(manifold, scene.grid.reshape(-1, model.side, model.side) / 255, ncols=GRID, gap=model.gap)
         image_grid(strip, path.strip.reshape(-1, model.side, model.side) / 255, ncols=STOPS)
     for panel, name in zip(panels[:, 0], ("codes of test images", "manifold", "A to B"), strict=True):
         panel.set_ylabel(name)
