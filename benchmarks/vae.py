@@ -7,18 +7,16 @@ the first run.
 """
 
 import logging
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from copy import deepcopy
 
+import peers
 import torch
 from torch import Tensor, nn
 
-from course_utils import bootstrap, data, vae
+from course_utils import data, vae
 from course_utils.training import fit
 
 PINS = [
@@ -29,34 +27,15 @@ PINS = [
     "typing-inspection==0.4.5",
     "cloudpickle==3.1.2",
 ]
-SITE = bootstrap.ROOT / "build" / "bench-pythae"
 PIXELS, LATENTS, BATCH, LR = 784, 20, 128, 1e-3
 IMAGES, STEPS = 20_000, 40  # of an epoch; of one timing of the training step
 K, CHUNK, EVALUATED = 1000, 500, 20  # samples per image; pythae's samples at a time, its fastest here; images
 THREADS = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-CLOCK = time.process_time if THREADS == 1 else time.perf_counter  # CPU seconds tell less about several threads
 TASKS = {  # what, its aim, repetitions, how often the timed function does it, the unit and how many of it are a second
     "steps": ("training step", 0.75, 41, STEPS, "ms", 1e3),
     "epoch": (f"epoch of {IMAGES:,} images", 0.5, 15, 1, "s", 1),
     "log_likelihood": (f"log-likelihood of an image, K = {K:,}", 1 / 3, 25, EVALUATED, "ms", 1e3),
 }
-
-
-def install() -> None:
-    """Put pythae and what it needs into build/, once. Raises ``bootstrap.Problem`` if the package index is away."""
-    pins, beside = "\n".join(PINS), SITE.with_suffix(".new")
-    if not (SITE / "PINS").exists() or (SITE / "PINS").read_text() != pins:
-        shutil.rmtree(beside, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--retries=1", "--timeout=15", "--no-deps"]
-        done = subprocess.run([*pip, f"--target={beside}", *PINS], capture_output=True, encoding="utf-8")
-        if done.returncode:
-            print(done.stderr, file=sys.stderr)
-            raise bootstrap.diagnose(done.stderr)
-        (beside / "PINS").write_text(pins)
-        shutil.rmtree(SITE, ignore_errors=True)
-        beside.rename(SITE)
-    sys.path.append(str(SITE))  # at the end: PyTorch and all else stay the course's
-    logging.disable(logging.INFO)  # pythae prints each message several times
 
 
 def binary_images(n: int, generator: torch.Generator) -> Tensor:
@@ -187,30 +166,18 @@ class Networks:
 
 
 def turns(task: str, *sides) -> tuple[list, list]:
-    """Let the sides do the task in turns, each turn in another order; return seconds and results of each, in order.
-
-    One turn before is not counted. With one thread they are CPU seconds: what else the machine does counts less.
-    """
-    seconds, results = [[] for _ in sides], [[] for _ in sides]
-    for turn in range(TASKS[task][2] + 1):
-        for i in sorted(range(len(sides)), key=lambda i, turn=turn: (i + turn) % len(sides)):
-            start = CLOCK()
-            result = getattr(sides[i], task)()
-            if turn:
-                seconds[i].append(CLOCK() - start)
-                results[i].append(result)
-    return seconds, results
+    """Let the sides do the task in turns; return seconds and results of each."""
+    return peers.turns([getattr(side, task) for side in sides], TASKS[task][2], THREADS)
 
 
 def report(task: str, seconds: list[list[float]]) -> str:
     """Return the medians: the course's ratio to pythae and how far it varies, that of the networks alone, and times."""
     what, aim, _, count, unit, scale = TASKS[task]
-    ratios, floors = ([a / b for a, b in zip(side, seconds[1], strict=True)] for side in (seconds[0], seconds[2]))
-    tenths = statistics.quantiles(ratios, n=10)
+    (middle, low, high), (floor, _, _) = (peers.ratio(side, seconds[1]) for side in (seconds[0], seconds[2]))
     course, pythae = (statistics.median(side) * scale / count for side in seconds[:2])
     return (
-        f"{what:<40} course/pythae {statistics.median(ratios):.2f} (80 % in {tenths[0]:.2f} to {tenths[-1]:.2f}; "
-        f"aim {aim:.2f}; networks alone {statistics.median(floors):.2f})   {course:.2f} and {pythae:.2f} {unit}"
+        f"{what:<40} course/pythae {middle:.2f} (80 % in {low:.2f} to {high:.2f}; "
+        f"aim {aim:.2f}; networks alone {floor:.2f})   {course:.2f} and {pythae:.2f} {unit}"
     )
 
 
@@ -238,11 +205,8 @@ def same_estimate(ours: list[float], theirs: list[float]) -> str:
 
 
 def main() -> int:
-    try:
-        install()
-    except bootstrap.Problem as problem:
-        print(f"pythae cannot be put into {SITE}. {problem}", file=sys.stderr)
-        return 2
+    peers.install("pythae", PINS)
+    logging.disable(logging.INFO)  # pythae prints each message several times
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     x = binary_images(IMAGES, data.generator(0))

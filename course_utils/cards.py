@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from course_utils.errors import choose, require
 
@@ -22,12 +22,17 @@ def names(folder: Path = FOLDER) -> list[str]:
 
 def save(name: str, model: nn.Module, card: dict, folder: Path = FOLDER) -> dict:
     """Write the weights in half precision and the card with their sha256, and return the card."""
-    weights = save_bytes({key: v.detach().cpu().half().contiguous() for key, v in model.state_dict().items()})
+    weights = save_bytes({key: v.detach().cpu().contiguous() for key, v in halved(model).items()})
     card = {"name": name, **card, "bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
     folder.mkdir(parents=True, exist_ok=True)
     replace(folder / f"{name}.safetensors", weights)
     replace(folder / f"{name}.json", (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
     return card
+
+
+def halved(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's state with its real numbers in half precision; whole numbers, such as counters, stay."""
+    return {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
 
 
 def replace(path: Path, content: bytes) -> None:

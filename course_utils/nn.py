@@ -55,3 +55,30 @@ class EMA:
         """Put the average into the model."""
         for p, average in zip(model.parameters(), self.averages, strict=True):
             p.copy_(average)
+
+
+class DigitClassifier(nn.Module):
+    """Logits (B, 10) of images (B, side * side) in [0, 1], and the `features` (B, width) that they are computed from.
+
+    Two convolutions and a linear layer; `side` is a multiple of 4, else ``ValueError``. Its features judge samples.
+    """
+
+    def __init__(self, side: int = 28, width: int = 64):
+        require(side >= 4 and side % 4 == 0, f"side = {side}; a multiple of 4 is needed, such as 8 or 28")
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Unflatten(-1, (1, side, side)),
+            nn.Conv2d(1, 16, 3, padding=1), nn.SiLU(), nn.MaxPool2d(2),  # (B, 16, side/2, side/2)
+            nn.Conv2d(16, 32, 3, padding=1), nn.SiLU(), nn.MaxPool2d(2),  # (B, 32, side/4, side/4)
+            nn.Flatten(), nn.Linear(32 * (side // 4) ** 2, width), nn.SiLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+    @torch.no_grad()
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (N, width) and class probabilities (N, 10) of images x (N, side * side), in portions."""
+        features = torch.cat([self.features(part) for part in x.split(1000)])
+        return features, self.head(features).softmax(-1)

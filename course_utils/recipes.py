@@ -1,6 +1,7 @@
 """How each shipped checkpoint is made and judged: `course train NAME` and `course evaluate NAME`."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from course_utils import cards, data, vae
+from course_utils import cards, data, gan, metrics, vae
 from course_utils.errors import choose, require
+from course_utils.nn import DigitClassifier
 from course_utils.training import fit
 
 CODES = 2000  # test images whose codes a map shows
@@ -24,8 +27,9 @@ class Recipe:
     """One checkpoint: what it is, its data, network, training and metrics.
 
     `loss(model, x, y, generator)` of a batch x (B, D) in [0, 1]; `metrics(model, x, y, generator)` on the test set.
-    `finish(model, x, y)`, if given, sees the test set once the network is trained. `spread` says how far the first
-    metric went with other seeds, `course train NAME --seed 1 --out DIR`.
+    `watch(model, steps done, of so many)`, if given, is called before the first step and after each; `finish(model, x,
+    y)` sees the test set once the network is trained. `spread` says how far the first metric went with other seeds,
+    `course train NAME --seed 1 --out DIR`.
     """
 
     what: str
@@ -36,7 +40,9 @@ class Recipe:
     epochs: int
     batch_size: int = 128
     lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
     seed: int = 0
+    watch: Callable | None = None
     finish: Callable | None = None
     spread: str = "not measured"  # of the first metric over seeds
 
@@ -97,6 +103,63 @@ def two_latents(beta: float, what: str, spread: str) -> Recipe:
     )
 
 
+def classifier_loss(model: DigitClassifier, x, y, generator):
+    """The cross-entropy of images that are shifted by up to two pixels, a batch at a time."""
+    side = math.isqrt(x.shape[1])
+    shift = torch.randint(-2, 3, (2,), generator=generator).tolist()
+    moved = x.unflatten(-1, (side, side)).roll(shift, (-2, -1)).flatten(1)
+    return F.cross_entropy(model(moved), y)
+
+
+def classifier_metrics(model: DigitClassifier, x, y, generator) -> dict[str, float]:
+    """The share of test images that get their own class, and the distance between random halves of them."""
+    features, probabilities = model.judge(x)
+    first, second = features[torch.randperm(len(x), generator=generator)].chunk(2)
+    return {
+        "accuracy": round((probabilities.argmax(1) == y).float().mean().item(), 4),
+        "Fréchet distance of two halves of the test set": round(metrics.frechet(first, second).item(), 2),
+    }
+
+
+def classifier_with_features() -> DigitClassifier:
+    """Return an untrained classifier of MNIST with places for the features of all test images."""
+    model = DigitClassifier()
+    model.register_buffer("test_features", torch.zeros(10_000, 64))
+    return model
+
+
+def keep_features(model: DigitClassifier, x, y) -> None:
+    """Store the features of the test images with the weights: samples are judged without MNIST."""
+    model.test_features.copy_(model.judge(x)[0])
+
+
+def gan_loss(model: gan.GAN, x, y, generator):
+    """Both players' losses, non-saturating, with the zero-centred penalty at real images."""
+    return GAN_GAME.loss(model, 2 * x - 1, generator)
+
+
+def gan_metrics(model: gan.GAN, x, y, generator) -> dict[str, float]:
+    """Judge 10,000 samples, and 10,000 of lecture 2's networks, with the classifier's features of the test images."""
+    judge = load("digit_classifier", x.device)
+    real = judge.judge(x)[0]
+    sampled = judge.judge(model.sample(10_000, generator) / 2 + 0.5)
+    shares = sampled[1].argmax(1).bincount(minlength=10) / 10_000
+    precision, recall = metrics.precision_recall(real[:5000], sampled[0][:5000])
+    numbers = {"Fréchet distance": metrics.frechet(sampled[0], real)}
+    for name in ("vae_mlp_20", "vae_conv_20"):
+        rival = load(name, x.device).sample(10_000, generator)
+        numbers[f"Fréchet distance of {name}"] = metrics.frechet(judge.judge(rival)[0], real)
+    numbers |= {
+        "Inception-style score": metrics.inception_score(sampled[1]),
+        "precision": precision,
+        "recall": recall,
+        "share of the rarest class": shares.min(),
+    }
+    return {name: round(float(value), 3) for name, value in numbers.items()}
+
+
+GAN_GAME = gan.Game(r1=0.05)
+
 RECIPES: dict[str, Recipe] = {
     "vae_mlp_20": Recipe(
         what="VAE, 784-500-250-20 and back, Bernoulli likelihood, dynamically binarised MNIST",
@@ -128,6 +191,27 @@ RECIPES: dict[str, Recipe] = {
         epochs=20,
         spread="seeds 0, 1: 93.46, 93.73",
     ),
+    "digit_classifier": Recipe(
+        what="convolutional classifier of MNIST, 64 features; with those of all test images",
+        dataset="mnist",
+        make=classifier_with_features,
+        loss=classifier_loss,
+        metrics=classifier_metrics,
+        epochs=10,
+        lr=3e-3,
+        finish=keep_features,
+    ),
+    "gan_mnist": Recipe(
+        what=f"convolutional GAN of MNIST, 32 latents, and its generator at {len(gan.MOMENTS)} moments of the training",
+        dataset="mnist",
+        make=gan.conv_gan,
+        loss=gan_loss,
+        metrics=gan_metrics,
+        epochs=20,
+        batch_size=64,
+        betas=(0.0, 0.99),
+        watch=gan.FilmedGAN.shoot,
+    ),
 }
 
 
@@ -155,6 +239,8 @@ def train(
     model = recipe.make().to(place)
     generator = data.generator(seed)
     steps = recipe.epochs * -(-len(x) // recipe.batch_size)
+    watch = partial(recipe.watch, model) if recipe.watch else lambda done, of: None
+    watch(0, steps)
     history = fit(
         lambda index: recipe.loss(model, x[index], y[index], generator),
         model,
@@ -163,6 +249,8 @@ def train(
         steps=steps,
         batch_size=recipe.batch_size,
         lr=recipe.lr,
+        betas=recipe.betas,
+        after_step=lambda done: watch(done, steps),
         resume=BUILD / (f"{name}.state" if shipped else f"{name}-{seed}.state"),
         label=name,
     )
@@ -179,7 +267,7 @@ def train(
         "hardware": f"{place.type}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}",
         "torch": torch.__version__,
     }
-    model.load_state_dict({key: v.half() for key, v in model.state_dict().items()})  # judge it as it will be stored
+    model.load_state_dict(cards.halved(model))  # judge it as it will be stored
     if recipe.finish:
         recipe.finish(model, images.unit(images.test.flat), images.test.labels)
     card |= {"metrics": measure(recipe, model, images), "spread": recipe.spread}
@@ -212,5 +300,6 @@ def measure(recipe: Recipe, model: nn.Module, images: data.Images) -> dict:
 def describe(card: dict) -> str:
     """Return a card as text, an item a line."""
     return "\n".join(
-        f"{key:10} {value if isinstance(value, str) else json.dumps(value)}" for key, value in card.items()
+        f"{key:10} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for key, value in card.items()
     )

@@ -46,31 +46,33 @@ def fit(
     seconds: float | None = None,
     batch_size: int = 128,
     lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
     clip: float | None = None,
     ema: float | None = None,
     bf16: bool = False,
     after_step: Callable[[int], float | None] | None = None,
     resume: Path | None = None,
-    label: str = "fit",
+    label: str | None = "fit",
 ) -> History:
     """Minimise ``loss(index)`` over the parameters of `model` by AdamW; return the history.
 
-    `loss` takes the indices (B,) of a batch of the `n` examples, on the CPU, and returns a scalar; it draws its noise
-    from `generator`. The budget is `steps`, `seconds`, or whichever of both ends first. `clip` bounds the gradient's
-    norm. With `ema`, such as 0.99, the model ends with the exponential moving average of its weights. `bf16` lets the
-    loss be computed in bfloat16 where the model is on a CUDA device. ``after_step(number of steps done)`` is called
-    after each step, for previews and for what follows the steps; a number that it returns is shown as the metric.
-    `resume` names a file that keeps the state of an unfinished fit: a fit that was killed goes on from it and ends as
-    if it had never stopped. Ctrl-C ends the fit and keeps parameters, history and that file. Raises ``ValueError`` for
-    a budget that is missing or not positive or a file of another fit, ``FloatingPointError`` where the loss is no
-    longer finite.
+    `loss` takes the indices (B,) of a batch of the `n` examples, on the CPU, and returns a scalar; it draws its
+    noise from `generator`. The budget is `steps`, `seconds`, or whichever of both ends first. `betas` are the
+    decays of the gradient's running mean and square, `clip` bounds its norm. With `ema`, such as 0.99, the model
+    ends with the exponential moving average of its weights. `bf16` lets the loss be computed in bfloat16 where the
+    model is on a CUDA device. ``after_step(number of steps done)`` is called after each step, for previews and for
+    what follows the steps; a number that it returns is shown as the metric. `resume` names a file that keeps the
+    state of an unfinished fit: a fit that was killed goes on from it and ends as if it had never stopped. Without a
+    `label` no progress bar is shown. Ctrl-C ends the fit and keeps parameters, history and that file. Raises
+    ``ValueError`` for a budget that is missing or not positive or a file of another fit, ``FloatingPointError``
+    where the loss is no longer finite.
     """
     budget = [b for b in (steps, seconds) if b is not None]
     require(bool(budget) and min(budget) > 0, f"steps = {steps}, seconds = {seconds}; give at least one, positive")
     require(n >= 1 and batch_size >= 1, f"n = {n}, batch_size = {batch_size}; both must be at least 1")
     kind = next(model.parameters()).device.type
     fused = kind in ("cpu", "cuda")  # one kernel for all parameters, several times faster than a loop over them
-    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0, fused=fused)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=betas, weight_decay=0.0, fused=fused)
     average = None if ema is None else EMA(model, ema)
     state = State(model, optimiser, generator, average)
     losses, metrics, spent = state.load(resume)
@@ -103,12 +105,15 @@ def fit(
     return History(losses, spent, interrupted, metrics)
 
 
-def bar_for(label: str, steps: int | None, seconds: float | None, done: int, spent: float) -> tqdm:
-    """Return a progress bar that shows the time left: it counts steps, or seconds where only those are the budget."""
+def bar_for(label: str | None, steps: int | None, seconds: float | None, done: int, spent: float) -> tqdm:
+    """Return a progress bar that shows the time left in steps, or in seconds where only those are the budget.
+
+    Without a label none is shown.
+    """
     total, initial, unit = (steps, done, "step") if steps else (seconds, spent, "s")
     style = {} if steps else {"bar_format": "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"}
-    file = NotebookLine() if in_notebook() else sys.stderr
-    return tqdm(total=total, initial=initial, desc=label, unit=unit, file=file, mininterval=0.5, leave=False, **style)
+    where = {"file": NotebookLine() if in_notebook() else sys.stderr, "disable": label is None, "leave": False}
+    return tqdm(total=total, initial=initial, desc=label, unit=unit, mininterval=0.5, **where, **style)
 
 
 def in_notebook() -> bool:

@@ -1,11 +1,12 @@
 """Checkpoints and their cards: written whole or not at all, checked when read, made and judged by one command."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from course_utils import cards, cli, data, recipes, vae
+from course_utils import cards, cli, data, gan, metrics, recipes, vae
 
 
 @pytest.fixture
@@ -43,6 +44,23 @@ def test_training_twice_gives_the_same_metrics(small, tmp_path):
     first, second = (recipes.train("small", folder=tmp_path / n, device="cpu") for n in ("a", "b"))
     assert first["sha256"] == second["sha256"]
     assert first["metrics"] == second["metrics"]
+
+
+def test_a_recipe_is_watched_from_before_the_first_step_to_the_last(small, tmp_path, monkeypatch):
+    seen = []
+    watched = replace(small, epochs=1, watch=lambda model, done, steps: seen.append((done, steps)))
+    monkeypatch.setitem(recipes.RECIPES, "small", watched)
+    recipes.train("small", folder=tmp_path, device="cpu")
+    assert seen == [(done, 12) for done in range(13)]
+
+
+def test_whole_numbers_are_stored_as_they_are(tmp_path):
+    model = torch.nn.BatchNorm1d(3)
+    model.num_batches_tracked += 123_457  # half precision knows only multiples of 64 here
+    cards.save("net", model, {}, tmp_path)
+    other = torch.nn.BatchNorm1d(3)
+    cards.load("net", other, tmp_path)
+    assert other.num_batches_tracked == 123_457
 
 
 def test_another_seed_needs_a_folder_and_gives_another_network(small, tmp_path):
@@ -136,12 +154,12 @@ def test_the_maps_bring_codes_of_all_classes():
 
 
 def test_the_shipped_networks_are_as_good_as_the_course_says():
-    metrics = {name: cards.read_card(name)["metrics"] for name in cards.names()}
-    assert metrics["vae_mlp_20"]["negative ELBO"] <= 102 and metrics["vae_conv_20"]["negative ELBO"] <= 88
-    assert metrics["vae_conv_20"]["margin to their ELBO"] > 0
-    rates = [metrics[f"vae_2_{name}"]["rate"] for name in ("islands", "map", "collapse")]
+    measured = {name: cards.read_card(name)["metrics"] for name in cards.names()}
+    assert measured["vae_mlp_20"]["negative ELBO"] <= 102 and measured["vae_conv_20"]["negative ELBO"] <= 88
+    assert measured["vae_conv_20"]["margin to their ELBO"] > 0
+    rates = [measured[f"vae_2_{name}"]["rate"] for name in ("islands", "map", "collapse")]
     assert rates == sorted(rates, reverse=True) and rates[-1] < 0.1
-    for m in metrics.values():
+    for m in (m for name, m in measured.items() if "vae" in name):
         assert m["rate"] + m["distortion"] == pytest.approx(m["negative ELBO"], abs=0.02)
 
 
@@ -157,9 +175,41 @@ def test_conditional_samples_show_the_class_asked_for():
         model.sample(1, data.generator(0), torch.tensor([10]))
 
 
+@torch.no_grad()
+def test_samples_of_the_shipped_gan_are_better_than_those_of_the_vaes():
+    """Judged without MNIST, with the features of its test images that come with the classifier."""
+    judge, generator = recipes.load("digit_classifier"), data.generator(1)
+    features, probabilities = judge.judge(recipes.load("gan_mnist").sample(5000, generator) / 2 + 0.5)
+    shares = probabilities.argmax(1).bincount(minlength=10) / 5000
+    assert shares.min() >= 0.04
+    distance = metrics.frechet(features, judge.test_features)
+    for rival in ("vae_mlp_20", "vae_conv_20"):
+        of_rival = judge.judge(recipes.load(rival).sample(5000, generator))[0]
+        assert distance < metrics.frechet(of_rival, judge.test_features)
+
+
+def test_the_cards_of_lecture_3_say_what_the_course_asks_for():
+    cards_of = {name: cards.read_card(name)["metrics"] for name in ("digit_classifier", "gan_mnist")}
+    assert cards_of["digit_classifier"]["accuracy"] >= 0.99
+    m = cards_of["gan_mnist"]
+    floor = cards_of["digit_classifier"]["Fréchet distance of two halves of the test set"]
+    assert floor < m["Fréchet distance"] < min(m[f"Fréchet distance of {r}"] for r in ("vae_mlp_20", "vae_conv_20"))
+    assert m["share of the rarest class"] >= 0.04
+
+
+def test_the_shipped_film_ends_with_the_shipped_generator():
+    model = recipes.load("gan_mnist")
+    z = model.latent(4, data.generator(0))
+    torch.testing.assert_close(model.decode_at(len(gan.MOMENTS) - 1, z), model.decode(z), atol=2e-3, rtol=0)
+    frames = torch.stack([model.decode_at(k, z) for k in range(len(gan.MOMENTS))])
+    assert frames.diff(dim=0).abs().mean((1, 2)).min() > 1e-3, "each moment is another network"
+
+
 def test_every_recipe_is_shipped_and_all_are_small():
     assert cards.names() == sorted(recipes.RECIPES)
-    assert sum(path.stat().st_size for path in cards.FOLDER.glob("*.safetensors")) < 10e6
+    sizes = {path.stem: path.stat().st_size for path in cards.FOLDER.glob("*.safetensors")}
+    of_lecture_2 = sum(size for name, size in sizes.items() if "vae" in name)
+    assert of_lecture_2 < 10e6 and sum(sizes.values()) - of_lecture_2 < 5e6
 
 
 def test_evaluate_recomputes_the_card_on_mnist(capsys):
@@ -168,4 +218,5 @@ def test_evaluate_recomputes_the_card_on_mnist(capsys):
 
     if not os.environ.get("COURSE_DATA"):
         pytest.skip("COURSE_DATA is not set")
-    assert cli.main(["evaluate", "vae_mlp_20", "--device", "cpu"]) == 0
+    for name in ("vae_mlp_20", "digit_classifier", "gan_mnist"):
+        assert cli.main(["evaluate", name, "--device", "cpu"]) == 0

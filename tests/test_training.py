@@ -194,11 +194,37 @@ def test_state_of_another_fit_or_a_damaged_one(tmp_path, monkeypatch):
     assert state.exists()
 
 
+@pytest.mark.parametrize(("beta", "share"), [(0.0, 1.0), (0.9, 0.01 / 0.19), (0.5, 0.25 / 0.75)])
+def test_betas_are_those_of_the_optimiser(beta, share):
+    """Gradients +1 and then -1: Adam's second step is minus the bias-corrected mean of both, which is -share."""
+    net, signs = torch.nn.Linear(1, 1, bias=False), iter([1.0, -1.0])
+    start = net.weight.item()
+    fit(
+        lambda i: next(signs) * net.weight.sum(),
+        net,
+        1,
+        steps=2,
+        lr=0.1,
+        betas=(beta, 0.9),
+        generator=torch.Generator(),
+    )
+    steps = [-0.1 * training.schedule(0), 0.1 * training.schedule(0.5) * share]
+    assert net.weight.item() - start == pytest.approx(sum(steps), rel=1e-4)
+
+
 def test_clipping_bounds_the_first_step():
     """One step of AdamW is about lr whatever the gradient; the gradient it sees is what clipping bounds."""
     x, y, net, loss, g = problem()
     fit(lambda index: 1e6 * loss(index), net, len(x), steps=1, clip=0.5, generator=g)
     assert net.weight.grad.norm().item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_no_bar_is_shown_without_a_label(capsys):
+    x, _, net, loss, g = problem()
+    fit(loss, net, len(x), steps=3, generator=g, label="shown")
+    assert "shown" in capsys.readouterr().err
+    history = fit(loss, net, len(x), steps=3, generator=g, label=None)
+    assert capsys.readouterr().err == "" and len(history.losses) == 3
 
 
 def test_after_step_is_told_the_steps():

@@ -34,7 +34,8 @@ class Exercise:
 
     `cases` maps a ``torch.Generator`` to a list of ``Case``; `reference` takes the same arguments and returns a tensor,
     a number or a tuple of them. Each case is worth the same share of `points`. `mistakes` are recognised by their
-    results; `hint` is for a wrong answer that is none of them.
+    results; `hint` is for a wrong answer that is none of them. `errors` are parts of exceptions' texts, each with
+    what to say to whose function raised one.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Exercise:
     cases: Callable[[torch.Generator], list[Case]]
     hint: str
     mistakes: tuple[Mistake, ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
     tol: float = 1e-6
 
 
@@ -52,19 +54,34 @@ def normal(*shape: int, g: torch.Generator) -> Tensor:
     return torch.randn(*shape, generator=g, dtype=torch.float64)
 
 
+def numbers(value) -> Tensor | None:
+    """Return a value as a tensor in float64, complex128 if it is complex, or None if it is not made of numbers."""
+    try:
+        dtype = torch.complex128 if torch.as_tensor(value).is_complex() else torch.float64
+        return torch.as_tensor(value, dtype=dtype, device="cpu").detach().to_dense()
+    except Exception:  # whatever an answer of any type raises
+        return None
+
+
+def leaves(value) -> list:
+    """Return the entries of a tuple or list, and those of tuples and lists in it; of anything else itself alone."""
+    return [leaf for v in value for leaf in leaves(v)] if isinstance(value, tuple | list) else [value]
+
+
 def agrees(got, expected, tol: float) -> bool:
-    """Tell whether an answer equals the expected value: same structure and shape, within `tol` relative or absolute."""
+    """Tell whether an answer equals the expected value: same structure and shape, within `tol` relative or absolute.
+
+    A complex number equals none, not even with an imaginary part of 0.
+    """
     if isinstance(expected, tuple):
         return (
             isinstance(got, tuple | list)
             and len(got) == len(expected)
             and all(agrees(g, e, tol) for g, e in zip(got, expected, strict=True))
         )
-    try:
-        got = torch.as_tensor(got, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    got, expected = numbers(got), numbers(expected)
+    if got is None or got.is_complex():
         return False
-    expected = torch.as_tensor(expected, dtype=torch.float64)
     return got.shape == expected.shape and torch.allclose(got, expected, rtol=tol, atol=tol)
 
 
@@ -79,11 +96,11 @@ def summary(value) -> str:
     """Return a value as a student wants to see it: up to ten numbers to five digits, of more only the shape."""
     if isinstance(value, tuple | list):
         return "(" + ", ".join(summary(v) for v in value) + ")"
-    if isinstance(value, Tensor):
-        if value.ndim == 0:
-            return f"{value.item():.5g}"
-        numbers = " [" + ", ".join(f"{v:.5g}" for v in value.detach().flatten().tolist()) + "]"
-        return f"shape {tuple(value.shape)}" + (numbers if value.numel() <= 10 else "")
+    if isinstance(value, Tensor) and (tensor := numbers(value)) is not None:
+        if tensor.ndim == 0:
+            return f"{tensor.item():.5g}"
+        few = " [" + ", ".join(f"{v:.5g}" for v in tensor.flatten().tolist()) + "]" if tensor.numel() <= 10 else ""
+        return f"shape {tuple(tensor.shape)}{few}"
     return f"{value:.5g}" if isinstance(value, float) else repr(value)
 
 
@@ -100,27 +117,54 @@ def student_line(error: Exception) -> str:
 
 
 def structure(value) -> str:
-    """Return what kind of thing a value is: "a number", "a tensor of shape (3, 2)", "a tuple of 2"."""
+    """Return what kind of thing a value is: "a number", "a tensor of shape (3, 2)", "a tuple of 2", "None"."""
+    if value is None:
+        return "None"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
-    try:
-        shape = tuple(torch.as_tensor(value).shape)
-    except (TypeError, ValueError, RuntimeError):
+    tensor = numbers(value)
+    if tensor is None:
         return f"a {type(value).__name__}"
-    return f"a tensor of shape {shape}" if shape else "a number"
+    return f"a tensor of shape {tuple(tensor.shape)}" if tensor.ndim else "a number"
+
+
+def misfit(got, expected, head: str = "Your function returned") -> str | None:
+    """Return the first difference between the structures of an answer and of the expected value, or None."""
+    if isinstance(expected, tuple) and isinstance(got, tuple | list) and len(got) == len(expected):
+        pairs = enumerate(zip(got, expected, strict=True), 1)
+        return next((text for i, (g, e) in pairs if (text := misfit(g, e, f"Entry {i} of your answer is"))), None)
+    if structure(got) == structure(expected):
+        return None
+    return f"{head} {structure(got)}; expected is {structure(expected)}."
+
+
+def is_mistake(mistake: Mistake, case: Case, got, tol: float) -> bool:
+    """Tell whether an answer is that of a mistake; a mistake that raises on the case's arguments has none."""
+    try:
+        return agrees(got, mistake.function(*fresh(case.args)), tol)
+    except Exception:  # shapes that do not fit, a decomposition that does not converge
+        return False
 
 
 def diagnose(exercise: Exercise, case: Case, got, expected) -> str:
     """Return what seems to be wrong with an answer, in a sentence."""
     if got is None:
         return "Your function returned None: is a `return` missing?"
-    if structure(got) != structure(expected):
-        return f"Your function returned {structure(got)}; expected is {structure(expected)}."
-    if any(torch.as_tensor(v).isnan().any() for v in (got if isinstance(got, tuple | list) else [got])):
-        return "Your result contains nan: look for 0/0, 0 · log 0, ∞ − ∞ or the logarithm of a negative number."
+    if text := misfit(got, expected):
+        return text
+    tensors = [numbers(v) for v in leaves(got)]
+    if any(v.is_complex() for v in tensors):
+        return "Your result is complex; expected are real numbers. If the imaginary part is only rounding: `.real`."
+    if any(v.isnan().any() for v in tensors):
+        return (
+            "Your result contains nan: look for 0/0, 0 · log 0, ∞ − ∞, the logarithm or the root of a negative number."
+        )
     for mistake in exercise.mistakes:
-        if agrees(got, mistake.function(*fresh(case.args)), exercise.tol):
+        if is_mistake(mistake, case, got, exercise.tol):
             return mistake.message
+    single = any(isinstance(v, Tensor) and v.dtype == torch.float32 for v in leaves(got))
+    if single and agrees(got, expected, 1e-3):
+        return "Right to single precision only: keep the precision of the inputs."
     return f"Hint: {exercise.hint}"
 
 
@@ -138,7 +182,8 @@ def problem(exercise: Exercise, case: Case, function: Callable) -> str | None:
         if is_open(exercise, error):
             raise
         text = f"{type(error).__name__}: {error}{student_line(error)}"
-        advice = "The error is raised inside your function: call it yourself on these arguments."
+        known = (message for part, message in exercise.errors if part in str(error))
+        advice = next(known, "The error is raised inside your function: call it yourself on these arguments.")
     else:
         if agrees(got, expected, exercise.tol):
             return None

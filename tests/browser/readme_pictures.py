@@ -7,9 +7,10 @@ from pathlib import Path
 
 import lab
 
-PICTURES = {  # notebook, source of the widget's cell
-    "w-kl.png": ("01_kl_and_elbo.ipynb", "kl_explorer()"),
-    "w-manifold.png": ("02_vae.ipynb", "manifold_explorer()"),
+PICTURES = {  # notebook, source of the widget's cell, label of a slider and how often it is moved on
+    "w-kl.png": ("01_kl_and_elbo.ipynb", "kl_explorer()", "", 0),
+    "w-manifold.png": ("02_vae.ipynb", "manifold_explorer()", "", 0),
+    "w-film.png": ("03_gan.ipynb", "film_explorer(big, scores=scores)", "training", 6),
 }
 
 
@@ -21,11 +22,14 @@ def main() -> int:
         home = Path(folder)
         shutil.copytree(lab.ROOT / "lectures", home / "lectures")
         with lab.session(home / "lectures", home) as open_notebook:
-            for file, (name, source) in PICTURES.items():
+            for file, (name, source, label, presses) in PICTURES.items():
                 notebook = open_notebook(name)
                 notebook.run_all()
                 widget = notebook.widget(source)
-                widget.picture()
+                before = widget.picture()
+                for _ in range(presses):
+                    widget.slider(label).press("ArrowRight")
+                    before = widget.wait_for_change(before)
                 target = lab.ROOT / "lectures" / "images" / file
                 target.parent.mkdir(exist_ok=True)
                 widget.output.screenshot(path=target)

@@ -1,11 +1,14 @@
 """The instant check: right, wrong, open and broken answers."""
 
 import math
+import warnings
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from course_utils.exercises.checking import Case, Exercise, agrees, check
+from course_utils.exercises.checking import Case, Exercise, Mistake, agrees, check
 
 
 def double_and_total(x, n):
@@ -22,8 +25,8 @@ EXERCISE = Exercise(
 )
 
 
-def run(function, capsys):
-    returned = check({"9.1": EXERCISE}, "9.1", function)
+def run(function, capsys, **changes):
+    returned = check({"9.1": replace(EXERCISE, **changes)}, "9.1", function)
     return returned, capsys.readouterr().out
 
 
@@ -68,6 +71,15 @@ def test_courses_own_function_earns_nothing(capsys):
         (torch.zeros(2), "returned a tensor of shape (2,); expected is a tuple of 2"),
         (0.5, "returned a number; expected is a tuple of 2"),
         ("two", "returned a str"),
+        ((torch.zeros(3), (torch.zeros(()),)), "Entry 2 of your answer is a tuple of 1; expected is a number."),
+        (((torch.zeros(3),), 0.0), "Entry 1 of your answer is a tuple of 1; expected is a tensor of shape (3,)."),
+        ((torch.zeros(3), None), "Entry 2 of your answer is None; expected is a number."),
+        ((None, None), "Entry 1 of your answer is None; expected is a tensor of shape (3,)."),
+        ([torch.zeros(3), print], "Entry 2 of your answer is a builtin_function_or_method; expected is a number."),
+        ((torch.zeros(3, 1), 0.0), "Entry 1 of your answer is a tensor of shape (3, 1); expected is a tensor of"),
+        ((torch.zeros(3) + 0j, 0.0), "Your result is complex; expected are real numbers."),
+        ((torch.zeros(3), 0j), "Your result is complex; expected are real numbers."),
+        ((torch.full((3,), math.nan), 0.0), "the logarithm or the root of a negative number"),
     ],
 )
 def test_wrong_kinds_are_named(answer, message, capsys):
@@ -77,6 +89,85 @@ def test_wrong_kinds_are_named(answer, message, capsys):
 @pytest.mark.parametrize("answer", [None, "2", torch.zeros(2), (torch.zeros(3),), (torch.zeros(3, 1), 0.0)])
 def test_wrong_types_and_shapes(answer, capsys):
     assert run(lambda x, n: answer, capsys)[1].startswith("✗ Exercise 9.1: 0 of 2")
+
+
+class Awkward:
+    """An object that raises where a tensor is made of it."""
+
+    def __array__(self, *args, **kwargs):
+        raise KeyError("awkward")
+
+
+ODD = [
+    torch.zeros(3).to_sparse(),
+    torch.zeros(3, device="meta"),
+    torch.zeros(3, requires_grad=True),
+    torch.nn.Linear(2, 2),
+    torch.tensor([2.0, 1.0]).max(0),
+    torch.zeros(3, 0),
+    [[1.0, 2.0], [3.0]],
+    np.array([1j, 2.0]),
+    np.array(["two"]),
+    np.float32(1.0),
+    10**400,
+    1j,
+    (),
+    {"a": 1.0},
+    {1.0},
+    b"two",
+    iter([1.0]),
+    lambda: 0.0,
+    torch,
+    float,
+    Awkward(),
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
+def test_no_answer_makes_the_check_raise_or_warn(odd, capsys):
+    for answer in (odd, (odd,), (odd, odd), [odd, 0.0], (torch.zeros(3), odd), (torch.zeros(3), (odd, None))):
+        with warnings.catch_warnings(action="error"):
+            out = run(lambda x, n, answer=answer: answer, capsys)[1]
+        assert out.startswith("✗ Exercise 9.1:")
+
+
+def test_sparse_answers_are_numbers(capsys):
+    assert run(lambda x, n: ((2 * x).to_sparse(), x.sum() * n), capsys)[1].startswith("✓")
+
+
+@pytest.mark.parametrize("value", [torch.tensor(2.0 + 0j), 2 + 0j, np.complex128(2), [2 + 0j]])
+def test_complex_numbers_do_not_agree_and_do_not_warn(value):
+    with warnings.catch_warnings(action="error"):
+        assert not agrees(value, torch.tensor([2.0]) if isinstance(value, list) else 2.0, 1e-6)
+
+
+def test_single_precision_is_named(capsys):
+    def double(x, n):
+        return 2 * x + 1e-4, (x.sum() * n).double()
+
+    message = "Right to single precision only: keep the precision of the inputs."
+    assert message in run(double, capsys)[1]
+    assert message not in run(lambda x, n: tuple(v.double() for v in double(x, n)), capsys)[1]
+    assert message not in run(lambda x, n: (2 * x + 0.01, x.sum() * n), capsys)[1]
+
+
+def test_a_mistake_that_raises_is_passed_over(capsys):
+    def does_not_fit(x, n):
+        raise torch.linalg.LinAlgError("no convergence")
+
+    mistakes = Mistake(does_not_fit, "not this"), Mistake(lambda x, n: (x, x.sum() * n), "this one")
+    out = run(lambda x, n: (x, x.sum() * n), capsys, mistakes=mistakes)[1]
+    assert out.endswith("this one\n") and "1 of 2" in out
+
+
+def test_known_errors_are_explained(capsys):
+    def double(x, n):
+        return 2 * x.reshape(7), x.sum() * n
+
+    errors = ("no such text", "not this"), ("is invalid for input of size", "this one")
+    out = run(double, capsys, errors=errors)[1]
+    assert "RuntimeError: shape '[7]' is invalid" in out and out.endswith("this one\n")
+    assert "The error is raised inside your function" in run(double, capsys)[1]
 
 
 def test_exception_is_reported_not_raised(capsys):

@@ -29,7 +29,7 @@ def tensors(args) -> list[torch.Tensor]:
 
 def test_there_are_exercises():
     assert len(EVERY) == sum(len(module.EXERCISES) for module in MODULES) > 0
-    assert {"divergences", "vae"} <= set(NAMES)
+    assert {"divergences", "vae", "gan"} <= set(NAMES)
 
 
 @pytest.mark.parametrize(("check", "exercise"), EVERY)

@@ -1,0 +1,350 @@
+"""Lecture 3: generative adversarial networks, their losses, the players and their training.
+
+A discriminator gives a *logit* for each example, D(x) = sigmoid(logit); a critic's score is used as it is. Images are
+vectors (B, D) of floats in [-1, 1], the range of the generators' tanh. Values of the game are in nats.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from course_utils import data
+from course_utils.data import eight_gaussians, normal, uniform
+from course_utils.errors import choose, require
+from course_utils.training import fit
+
+LOSSES = ("minimax", "non-saturating", "wasserstein", "hinge")
+
+# 3.2 The optimal discriminator and the value of the game ------------------------------------------------------------
+
+
+def optimal_discriminator(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return D*(x) = p / (p + q) from the log densities of data and samples, (...) each: (...).
+
+    The logistic function of log p - log q, which stays exact where both densities underflow. Goodfellow et al. (2014),
+    proposition 1.
+    """
+    return (log_p - log_q).sigmoid()
+
+
+def game_value(logits: Tensor, log_p: Tensor, log_q: Tensor, x: Tensor) -> Tensor:
+    """Return V = E_p[log D] + E_q[log(1 - D)] in nats by the trapezoidal rule: all (..., G) on the grid x (G,)."""
+    return torch.trapezoid(log_p.exp() * F.logsigmoid(logits) + log_q.exp() * F.logsigmoid(-logits), x)
+
+
+# 3.3 Losses, from logits ----------------------------------------------------------------------------------------------
+
+
+def discriminator_loss(
+    kind: str, real: Tensor, fake: Tensor, real_target: Tensor | float = 1.0, fake_target: Tensor | float = 0.0
+) -> Tensor:
+    """Return what the discriminator minimises, (): its logits or scores of real and generated examples, (B,) each.
+
+    `kind` is one of ``LOSSES``. Targets other than 1 and 0, numbers or (B,), smooth, disturb or flip the labels of the
+    cross-entropy; the other losses have no labels. Raises ``ValueError`` for an unknown kind.
+    """
+    if choose(kind, LOSSES, "loss") == "wasserstein":
+        return fake.mean() - real.mean()
+    if kind == "hinge":
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    return cross_entropy(real, real_target) + cross_entropy(fake, fake_target)
+
+
+def cross_entropy(logits: Tensor, target: Tensor | float) -> Tensor:
+    """Return the mean of -target log D - (1 - target) log(1 - D), (), for logits (B,)."""
+    return -(target * F.logsigmoid(logits) + (1 - target) * F.logsigmoid(-logits)).mean()
+
+
+def generator_loss(kind: str, fake: Tensor) -> Tensor:
+    """Return what the generator minimises, (): the discriminator's logits or scores of its examples, (B,).
+
+    minimax: log(1 - D); non-saturating: -log D; wasserstein and hinge: minus the score. Raises ``ValueError`` for an
+    unknown kind.
+    """
+    if choose(kind, LOSSES, "loss") == "minimax":
+        return F.logsigmoid(-fake).mean()
+    return -F.logsigmoid(fake).mean() if kind == "non-saturating" else -fake.mean()
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator, target: float = 1.0
+) -> Tensor:
+    """Return the mean of (|grad critic(x)| - target)², (), at a random point x between each pair of examples.
+
+    real, fake (B, D); the critic maps (B, D) to (B,). Differentiable in the critic's parameters. Gulrajani et al.
+    (2017), equation 3; target 0 is the zero-centred penalty of Thanh-Tung, Tran and Venkatesh (2019).
+    """
+    t = uniform(len(real), 1, generator=generator, like=real)  # one for each pair
+    x = torch.lerp(real, fake.detach(), t).requires_grad_(True)
+    (slope,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)  # (B, D): examples don't mix
+    return (slope.norm(dim=-1) - target).square().mean()
+
+
+def largest_singular_value(weight: Tensor, generator: torch.Generator, iterations: int = 20) -> Tensor:
+    """Return the spectral norm of a matrix (m, n), (), by power iteration from a random vector.
+
+    Miyato et al. (2018), algorithm 1. Raises ``ValueError`` for anything but a matrix or for no iterations.
+    """
+    require(weight.ndim == 2, f"weight has shape {tuple(weight.shape)}; a matrix (m, n) is needed")
+    require(iterations >= 1, f"iterations = {iterations}; at least 1 is needed")
+    u = normal(len(weight), generator=generator, like=weight)
+    for _ in range(iterations):
+        v = F.normalize(weight.mT @ u, dim=0)
+        u = F.normalize(weight @ v, dim=0)
+    return u @ weight @ v
+
+
+# 3.4 The players -----------------------------------------------------------------------------------------------------
+
+
+class GAN(nn.Module):
+    """Generator (B, latents) -> (B, D) with z ~ N(0, I), and discriminator or critic (B, D) -> (B, 1).
+
+    `confidence` collects, for each batch of the training, the mean of D(x) on real and on generated examples.
+    """
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, latents: int):
+        super().__init__()
+        self.generator, self.discriminator, self.latents = generator, discriminator, latents
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))  # turns of the discriminator so far
+        self.confidence: list[tuple[float, float]] = []
+
+    def latent(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n latents (n, latents), standard normal."""
+        require(n >= 1, f"n = {n}; at least 1 is needed")
+        return normal(n, self.latents, generator=generator, like=next(self.parameters()))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the discriminator's logits or the critic's scores: x (B, D) gives (B,)."""
+        return self.discriminator(x).squeeze(-1)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the examples (n, D) of latents z (n, latents), in evaluation mode."""
+        mode = self.training
+        self.eval()
+        x = self.generator(z)
+        self.train(mode)
+        return x
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n examples (n, D): a latent through the generator, and that is all."""
+        return self.decode(self.latent(n, generator))
+
+
+MOMENTS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # shares of a training
+
+
+class FilmedGAN(GAN):
+    """A GAN that keeps its generator's weights at each of ``MOMENTS`` of its training, in `film` (T, P)."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, latents: int):
+        super().__init__(generator, discriminator, latents)
+        size = sum(v.numel() for v in self._weights())
+        self.register_buffer("film", torch.zeros(len(MOMENTS), size))
+
+    def _weights(self) -> list[Tensor]:
+        """Return the generator's parameters and the running statistics of its batch normalisation."""
+        return [v for v in self.generator.state_dict().values() if v.is_floating_point()]
+
+    @torch.no_grad()
+    def shoot(self, done: int, steps: int) -> None:
+        """Keep the weights if ``done`` of ``steps`` is one of the moments: an ``after_step`` for ``fit``."""
+        for k, moment in enumerate(MOMENTS):
+            if done == round(moment * steps):
+                self.film[k] = torch.cat([v.flatten() for v in self._weights()])
+
+    @torch.no_grad()
+    def decode_at(self, k: int, z: Tensor) -> Tensor:
+        """Return the examples (n, D) of latents z (n, latents) at moment k; ``ValueError`` for an unknown one."""
+        require(0 <= k < len(MOMENTS), f"k = {k}; allowed are 0 to {len(MOMENTS) - 1}")
+        generator = deepcopy(self.generator).eval()
+        weights = [v for v in generator.state_dict().values() if v.is_floating_point()]
+        for v, kept in zip(weights, self.film[k].split([v.numel() for v in weights]), strict=True):
+            v.copy_(kept.view_as(v))
+        return generator(z)
+
+
+def layers(
+    widths: list[int], batch_norm: bool = False, slope: float = 0.2, dropout: float = 0.0, spectral: bool = False
+) -> list[nn.Module]:
+    """Return linear layers of these widths, LeakyReLU(slope) between them, and what else is asked for."""
+    parts = []
+    for i, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        linear = nn.Linear(n_in, n_out)
+        parts.append(spectral_norm(linear) if spectral else linear)
+        if i < len(widths) - 2:
+            parts += [nn.BatchNorm1d(n_out)] if batch_norm else []
+            parts += [nn.LeakyReLU(slope)] + ([nn.Dropout(dropout)] if dropout else [])
+    return parts
+
+
+def toy_gan(width: int = 128, latents: int = 16, spectral: bool = False) -> GAN:
+    """Return the players for points in the plane: three hidden layers against two."""
+    generator = nn.Sequential(*layers([latents, width, width, width, 2]))
+    return GAN(generator, nn.Sequential(*layers([2, width, width, 1], spectral=spectral)), latents)
+
+
+def mlp_gan(
+    pixels: int,
+    latents: int = 32,
+    batch_norm: bool = True,
+    slope: float = 0.2,
+    dropout: float = 0.3,
+    generator_dropout: float = 0.0,
+) -> FilmedGAN:
+    """Return fully connected players: a generator of five layers with batch norm, a discriminator of three.
+
+    `slope` is that of LeakyReLU below 0; `dropout` that of the discriminator.
+    """
+    require(latents >= 1, f"latents = {latents}; at least 1 is needed")
+    generator = layers([latents, 128, 256, 256, 512, pixels], batch_norm, slope, generator_dropout)
+    discriminator = layers([pixels, 256, 128, 1], False, slope, dropout)
+    return FilmedGAN(nn.Sequential(*generator, nn.Tanh()), nn.Sequential(*discriminator), latents)
+
+
+def conv_gan(side: int = 28, latents: int = 32, width: int = 24) -> FilmedGAN:
+    """Return convolutional players for side x side images, `side` a multiple of 4: a small Radford et al. (2016)."""
+    require(side >= 4 and side % 4 == 0, f"side = {side}; a multiple of 4 is needed, such as 8 or 28")
+    small, w, v = side // 4, width, width * 5 // 3
+    generator = nn.Sequential(
+        nn.Linear(latents, v * small**2), nn.Unflatten(-1, (v, small, small)), nn.BatchNorm2d(v), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(v, w, 4, stride=2, padding=1), nn.BatchNorm2d(w), nn.LeakyReLU(0.2),  # side/2
+        nn.Conv2d(w, w, 3, padding=1), nn.BatchNorm2d(w), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(w, 1, 4, stride=2, padding=1), nn.Tanh(), nn.Flatten(),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Unflatten(-1, (1, side, side)),
+        nn.Conv2d(1, 32, 4, stride=2, padding=1), nn.LeakyReLU(0.2),  # (B, 32, side/2, side/2)
+        nn.Conv2d(32, 64, 4, stride=2, padding=1), nn.LeakyReLU(0.2),  # (B, 64, side/4, side/4)
+        nn.Flatten(), nn.Linear(64 * small**2, 1),
+    )  # fmt: skip
+    return FilmedGAN(generator, discriminator, latents)
+
+
+# 3.3 to 3.7 The game and its remedies ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Game:
+    """The rules of a training: which loss, which remedies.
+
+    `smooth`: real labels 1 - smooth in place of 1. `noise`: half-width of a uniform disturbance of all labels. `flip`:
+    share of labels exchanged. `blur`: standard deviation of Gaussian noise on all that the discriminator sees. `gp`:
+    weight of the gradient penalty between examples (Gulrajani et al., 2017); `r1`: of that at real ones, with target 0
+    (Mescheder et al., 2018), taken into account in every fourth turn with four times the weight. `critic_steps`: turns
+    of the discriminator for each of the generator. Raises ``ValueError`` for an unknown loss or a number out of range.
+    """
+
+    kind: str = "non-saturating"
+    smooth: float = 0.0
+    noise: float = 0.0
+    flip: float = 0.0
+    blur: float = 0.0
+    gp: float = 0.0
+    r1: float = 0.0
+    critic_steps: int = 1
+
+    def __post_init__(self) -> None:
+        choose(self.kind, LOSSES, "loss")
+        for name in ("smooth", "noise", "flip"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"{name} = {value}; allowed: 0 to below 1, for example 0.1")
+        for name in ("blur", "gp", "r1"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name} = {value}; allowed: 0 or more")
+        require(self.critic_steps >= 1, f"critic_steps = {self.critic_steps}; at least 1 is needed")
+
+    def loss(self, gan: GAN, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the sum of both players' losses, (), for ``fit``: real examples x (B, D).
+
+        Each part moves its own player: the samples are detached in the first, the discriminator is frozen in the
+        second.
+        """
+        fake = gan.generator(gan.latent(len(x), generator))
+        loss = self.discriminator_part(
+            gan, self.blurred(x, generator), self.blurred(fake.detach(), generator), generator
+        )
+        if gan.turn % self.critic_steps == 0:
+            with frozen(gan.discriminator):
+                loss = loss + generator_loss(self.kind, gan.logits(self.blurred(fake, generator)))
+        return loss
+
+    def discriminator_part(self, gan: GAN, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the discriminator's loss with its penalties, (), and note its confidence."""
+        on_real, on_fake = gan.logits(real), gan.logits(fake)
+        loss = discriminator_loss(self.kind, on_real, on_fake, *self.targets(on_real, generator))
+        if self.gp:
+            loss = loss + self.gp * gradient_penalty(gan.logits, real, fake, generator)
+        if self.r1 and gan.turn % 4 == 0:
+            loss = loss + 4 * self.r1 * gradient_penalty(gan.logits, real, real, generator, target=0.0)
+        gan.confidence.append((on_real.sigmoid().mean().item(), on_fake.sigmoid().mean().item()))
+        gan.turn += 1
+        return loss
+
+    def blurred(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return x with the noise that hides small differences from the discriminator."""
+        return x + self.blur * normal(*x.shape, generator=generator, like=x) if self.blur else x
+
+    def targets(self, like: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the labels of real and of generated examples, (B,) each: smoothed, disturbed, flipped."""
+        labels = torch.stack([torch.full_like(like, 1 - self.smooth), torch.zeros_like(like)])  # (2, B)
+        if self.noise:
+            labels = labels + self.noise * (2 * uniform(*labels.shape, generator=generator, like=like) - 1)
+        if self.flip:
+            exchanged = uniform(*like.shape, generator=generator, like=like) < self.flip
+            labels = torch.where(exchanged, labels.flip(0), labels)
+        real, fake = labels.clamp(0, 1)
+        return real, fake
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Let gradients pass through a network without reaching its parameters."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+RING = eight_gaussians()
+
+
+def play_ring(
+    game: Game,
+    seed: int = 0,
+    steps: int = 4000,
+    momentum: float = 0.5,
+    spectral: bool = False,
+    watch: Callable[[int, GAN], None] | None = None,
+    label: str | None = "ring",
+) -> GAN:
+    """Return the players of the ring of eight Gaussians after a training of about ten seconds.
+
+    `momentum` is the decay of the gradient's running mean; `spectral` divides the discriminator's weights by their
+    spectral norms. ``watch(number of steps done, gan)`` is called after each step;
+    `label` is that of the progress bar, None for no bar.
+    """
+    torch.manual_seed(seed)  # the initial weights
+    generator = data.generator(seed)
+    gan = toy_gan(spectral=spectral)
+    x = RING.sample(20_000, generator)
+    fit(
+        lambda index: game.loss(gan, x[index], generator),
+        gan,
+        len(x),
+        generator=generator,
+        steps=steps,
+        lr=6e-3,
+        betas=(momentum, 0.9),
+        after_step=watch and (lambda done: watch(done, gan)),
+        label=label,
+    )
+    return gan
