@@ -129,7 +129,7 @@ def main() -> int:
         makers = [make for make, _, _ in WIDGETS.values()] + [vae.manifold_explorer]
         constructors = {make.__name__: make.__module__ for make in makers}
         nbformat.write(notebook_of(constructors), home / "notebooks" / "widgets.ipynb")
-        with lab.session(home / "notebooks", home) as open_notebook:
+        with lab.chromium() as browser, lab.session(home / "notebooks", home, browser) as open_notebook:
             notebook = open_notebook("widgets.ipynb")
             notebook.run_all()
             for widget, (make, label, _) in WIDGETS.items():

@@ -1,10 +1,8 @@
-"""Films: the GIF read back, the page in a browser, bad input that leaves nothing behind."""
+"""Films: the GIF read back, the page as text, bad input that leaves nothing behind."""
 
 import base64
 import io
-import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +11,6 @@ from PIL import Image, ImageSequence
 
 from course_utils import film as F
 from course_utils.plots import figure
-
-sys.path.insert(0, str(Path(__file__).parent / "browser"))
-
-import lab  # noqa: E402  (Chromium for tests)
 
 ALT = 'A bar that grows: "half" & <more>.'
 HEIGHTS = (0.1, 0.4, 0.7, 1.0)
@@ -120,98 +114,3 @@ def test_a_failure_while_writing_keeps_the_old_film(made, monkeypatch):
     with pytest.raises(ValueError, match="No space left on device"):
         F.film(bars(HEIGHTS[::-1]), made.gif, ALT)
     assert {path: path.read_bytes() for path in made.gif.parent.iterdir()} == old
-
-
-# In a browser --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if lab.find_chromium() is None:
-        if os.environ.get("COURSE_REQUIRE_BROWSER") == "1":
-            pytest.fail(lab.INSTALL, pytrace=False)
-        pytest.skip(lab.INSTALL)
-    with lab.sync_playwright() as playwright, lab.chromium(playwright) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(browser, made):
-    context = browser.new_context(viewport={"width": 800, "height": 600})
-    opened = context.new_page()
-    opened.requests, opened.complaints = [], []
-    opened.on("request", lambda r: opened.requests.append(r.url))
-    opened.on("pageerror", lambda e: opened.complaints.append(str(e)))
-    opened.on("console", lambda m: opened.complaints.append(m.text) if m.type == "error" else None)
-    opened.goto(made.page.as_uri())
-    yield opened
-    assert opened.complaints == []
-    assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
-    context.close()
-
-
-def shown(page) -> tuple[str, str]:
-    """Return which frame the page says it shows, and the picture pixel by pixel."""
-    image = page.get_by_role("img")
-    page.wait_for_function(lab.READY, arg=image.element_handle())
-    return page.locator("output").inner_text(), image.evaluate(lab.PICTURE)
-
-
-@pytest.mark.browser
-def test_scrubber_by_keyboard(page):
-    first = shown(page)
-    assert first[0] == "1 of 4" and page.get_by_role("img").get_attribute("alt") == ALT
-    page.get_by_role("slider").focus()
-    seen = [first[1]]
-    for place in ("2 of 4", "3 of 4", "4 of 4"):
-        page.keyboard.press("ArrowRight")
-        assert shown(page)[0] == place
-        seen.append(shown(page)[1])
-    assert len(set(seen)) == 4
-    page.keyboard.press("Home")
-    assert shown(page) == first
-
-
-@pytest.mark.browser
-def test_play_runs_to_the_end_and_again_from_the_start(page):
-    first = shown(page)
-    page.get_by_role("button", name="Play").click()
-    page.get_by_text("4 of 4").wait_for()
-    page.get_by_role("button", name="Play").wait_for()  # it has stopped by itself
-    assert shown(page)[1] != first[1]
-    page.keyboard.press("Space")  # on the button
-    page.get_by_role("button", name="Pause").wait_for()
-    page.get_by_text("2 of 4").wait_for()
-    page.keyboard.press("Space")
-    page.get_by_role("button", name="Play").wait_for()
-
-
-@pytest.mark.browser
-def test_keys_work_without_a_focus(page):
-    page.keyboard.press("ArrowRight")
-    assert shown(page)[0] == "2 of 4"
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")
-    assert shown(page)[0] == "1 of 4"
-    page.keyboard.press("Space")
-    page.get_by_text("4 of 4").wait_for()
-
-
-@pytest.mark.browser
-def test_nothing_sticks_out_of_a_small_window(page):
-    page.set_viewport_size({"width": 320, "height": 500})
-    assert page.evaluate("document.documentElement.scrollWidth <= 320")
-
-
-@pytest.mark.browser
-def test_what_a_notebook_stores_moves(browser, made):
-    page = browser.new_page()
-    page.set_content(f'<img src="data:image/png;base64,{made._repr_mimebundle_()[0]["image/png"]}">')
-    seen = set()
-    for _ in range(40):
-        seen.add(page.screenshot())
-        if len(seen) >= 3:
-            break
-        page.wait_for_timeout(50)
-    assert len(seen) >= 3
-    page.close()

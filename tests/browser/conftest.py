@@ -1,4 +1,4 @@
-"""One JupyterLab on a copy of the lectures and one Chromium for all browser tests."""
+"""One Chromium for all browser tests, and one JupyterLab on a copy of the lectures."""
 
 import os
 import shutil
@@ -13,17 +13,21 @@ import lab  # noqa: E402  (beside this file)
 
 
 @pytest.fixture(scope="session")
-def open_notebook(tmp_path_factory):
-    """Return a function that opens a lecture by name, as a ``lab.Notebook``.
-
-    Without a Chromium the tests are skipped; with COURSE_REQUIRE_BROWSER=1 they fail.
-    """
+def browser():
+    """Return the one Chromium. Without one the tests are skipped; with COURSE_REQUIRE_BROWSER=1 they fail."""
     if lab.find_chromium() is None:
         if os.environ.get("COURSE_REQUIRE_BROWSER") == "1":
             pytest.fail(lab.INSTALL, pytrace=False)
         pytest.skip(lab.INSTALL)
+    with lab.chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def open_notebook(browser, tmp_path_factory):
+    """Return a function that opens a lecture by name, as a ``lab.Notebook``."""
     home = tmp_path_factory.mktemp("jupyter")
     lectures = home / "lectures"
     shutil.copytree(lab.ROOT / "lectures", lectures, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    with lab.session(lectures, home) as open_lecture:
+    with lab.session(lectures, home, browser) as open_lecture:
         yield open_lecture

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -44,13 +44,14 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    """Run the Chromium that is installed, without a window."""
-    browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, headless=True)
-    try:
-        yield browser
-    finally:
-        browser.close()
+def chromium() -> Iterator[Browser]:
+    """Run the Chromium that is installed, without a window. Only one can run in a process at a time."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, headless=True)
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @contextlib.contextmanager
@@ -110,15 +111,15 @@ def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
 
 
 @contextlib.contextmanager
-def session(notebooks: Path, home: Path) -> Iterator[Callable[[str], "Notebook"]]:
-    """Run JupyterLab on a folder, and Chromium; yield a function that opens a notebook by its name."""
+def session(notebooks: Path, home: Path, browser: Browser) -> Iterator[Callable[[str], "Notebook"]]:
+    """Run JupyterLab on a folder; yield a function that opens a notebook by its name in the browser."""
     opened: list[Notebook] = []
 
     def open_notebook(name: str) -> Notebook:
         opened.append(Notebook(browser, address, name))
         return opened[-1]
 
-    with jupyter_lab(notebooks, home) as address, sync_playwright() as p, chromium(p) as browser:
+    with jupyter_lab(notebooks, home) as address:
         yield open_notebook
         for notebook in opened:
             notebook.close()

@@ -21,7 +21,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         shutil.copytree(lab.ROOT / "lectures", home / "lectures")
-        with lab.session(home / "lectures", home) as open_notebook:
+        with lab.chromium() as browser, lab.session(home / "lectures", home, browser) as open_notebook:
             for file, (name, source, label, presses) in PICTURES.items():
                 notebook = open_notebook(name)
                 notebook.run_all()
