@@ -9,6 +9,7 @@ used, and no Output widget: those hang headless runs.
 import base64
 import html
 import io
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ class Shell(ABC):
         self.title, self.controls, self.alt = title, dict(controls), alt
         self._surprise, self._actions, self._width = surprise, dict(actions or {}), width
         self._rng = np.random.default_rng(seed)
-        self._start = self.state
+        self._start = self._replaced = self.state
         self._quiet = False
         self.error: Exception | None = None
         self._saved = b""
@@ -111,12 +112,10 @@ class Shell(ABC):
         """
         for name, value in values.items():
             self._check(choose(name, self.state, "control"), value)
-        self._quiet = True
-        try:
+        self._replaced = self.state
+        with self._quietly():
             for name, value in values.items():
                 self._put(name, value)
-        finally:
-            self._quiet = False
         self._update()
 
     def reset(self) -> None:
@@ -168,8 +167,28 @@ class Shell(ABC):
             layout=widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(260px, 1fr))", grid_gap="0 12px"),
         )
 
-    def _changed(self, _) -> None:
-        if not self._quiet:
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Move controls without a redraw for each."""
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    def _changed(self, change) -> None:
+        """Redraw, unless it is an echo: a slider that was set here sends the value back, rounded by its steps.
+
+        The echo of the present value changes nothing. That of the value before arrives late, after a quick Reset, and
+        is undone.
+        """
+        if self._quiet or is_echo(change.new, change.old):
+            return
+        name = next(name for name, control in self.controls.items() if control is change.owner)
+        if is_echo(change.new, self._replaced.get(name)):
+            with self._quietly():
+                change.owner.value = change.old
+        else:
             self._update()
 
     def _update(self) -> None:
@@ -287,6 +306,12 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def is_echo(value: Any, sent: Any) -> bool:
+    """Tell whether a number is one that was sent to a slider, up to rounding, but not exactly that."""
+    floats = isinstance(value, float) and isinstance(sent, float)
+    return floats and value != sent and math.isclose(value, sent, rel_tol=1e-9, abs_tol=1e-9)
 
 
 def check_value(control: widgets.ValueWidget, name: str, value: Any) -> None:

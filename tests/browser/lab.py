@@ -222,6 +222,13 @@ class Widget:
             self.page.wait_for_timeout(20)
         return now
 
+    def wait_for(self, wanted: str, seconds: float = 10) -> None:
+        """Wait until the picture is this one; raise ``AssertionError`` if it is not that in the end."""
+        deadline = time.monotonic() + seconds
+        while self.picture() != wanted:
+            assert time.monotonic() < deadline, f"the picture did not become the wanted one within {seconds} s"
+            self.page.wait_for_timeout(20)
+
     def press_button(self, label: str, key: str = "Space", back: bool = False, tabs: int = 30) -> None:
         """Go to a button by the Tab key from wherever the focus is, forwards or back, and press it by a key."""
         for _ in range(tabs):

@@ -192,3 +192,26 @@ def test_keyboard_order_and_labels():
 
 def test_repr_has_no_address():
     assert repr(Line().explorer) == "Explorer('A <line>')"
+
+
+def test_an_echo_of_the_present_value_draws_nothing():
+    line = Line()
+    line.explorer.set(slope=2.2)
+    before = len(line.computed)
+    line.explorer.controls["slope"].value = 2.2 - 4e-16  # as the browser rounds it
+    assert len(line.computed) == before
+    line.explorer.controls["slope"].value = 2.3  # the user
+    assert line.computed[-1]["slope"] == 2.3
+
+
+def test_a_late_echo_does_not_undo_a_reset():
+    line = Line()
+    start = line.explorer.state
+    line.explorer.set(slope=2.2)
+    line.explorer.reset()
+    picture = line.explorer.image.value
+    line.explorer.controls["slope"].value = 2.2 - 4e-16  # arrives only now
+    assert line.explorer.state == start
+    assert line.explorer.image.value == picture
+    line.explorer.controls["slope"].value = 2.2  # exactly: from the user
+    assert line.explorer.state["slope"] == 2.2
