@@ -1,11 +1,14 @@
 """The console command `course`. Each command imports what it needs when it is called, so that help comes at once."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+
+from course_utils.errors import require
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,7 +84,7 @@ def train(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Compute a shipped network's metrics again, beside its card; exit 1 if one differs by over 1 % and 0.05."""
+    """Compute a shipped network's metrics again, beside its card; exit 1 if one differs by over 1 %% and 0.05."""
     from course_utils import cards, recipes
 
     claimed = cards.read_card(args.name)["metrics"]
@@ -103,6 +106,122 @@ def checkpoints(args: argparse.Namespace) -> int:
     return 0
 
 
+def release(args: argparse.Namespace) -> int:
+    """Copy a lecture's notebook, or all, into a folder, ready to hand out."""
+    from course_utils.grading.release import release, release_all
+
+    require(args.all != bool(args.lecture), 'give one lecture, such as "02", or --all')
+    for path in release_all(args.out) if args.all else [release(args.lecture, args.out)]:
+        print(path)
+    return 0
+
+
+def collect(args: argparse.Namespace) -> int:
+    """Sort what Canvas or Moodle exported into a folder of submissions, the last version of each student."""
+    from course_utils.grading.collect import collect, describe
+
+    print(describe(collect(args.download, args.out, args.lecture)))
+    return 0
+
+
+def grading_options(args: argparse.Namespace):
+    """Return the ``Options`` of a command line."""
+    from course_utils.grading.grade import Options, budget_of
+
+    return Options(args.seed, not args.unsandboxed, budget_of(args.seconds, args.memory), args.rerun, args.exercise)
+
+
+def grade(args: argparse.Namespace) -> int:
+    """Grade a folder of submissions; what an earlier run has graded is kept. Exit 1 if an exercise has no grade."""
+    from course_utils.grading import gradebook
+    from course_utils.grading.engines import Limits
+    from course_utils.grading.grade import grade_all, incomplete, locked, write_changes
+    from course_utils.grading.tables import counted
+
+    jobs = args.jobs if args.jobs is not None else os.cpu_count() or 1
+    require(jobs >= 1, f"--jobs {jobs}: at least 1 is needed")
+    limits = Limits(parallel=args.jobs or Limits.parallel, chunk=args.chunk, memory=f"{args.memory + 2048}M")
+    where = {"engine": args.engine, "limits": limits, "scheduler": args.scheduler}
+    options = grading_options(args)
+    found, changed, failed = grade_all(args.submissions, args.lecture, args.out, options, jobs, **where)
+    for student, why in failed.items():
+        print(f"NOT GRADED {student}: {why}")
+    for student, exercise, before, after in changed:
+        print(f"changed: {student} {exercise} {before} -> {after}")
+    write_changes(args.out, changed)
+    if found:
+        students = args.submissions / "students.csv"
+        with locked(args.out):
+            gradebook.publish(args.out, students if students.exists() else None)
+    if without := incomplete(found):
+        print(f"Without a grade, by a failure of the infrastructure: {', '.join(without)}; grade again for these.")
+    stamp = "" if options.sandboxed else " UNSANDBOXED: the code ran with all rights of its user."
+    counts = f"{counted(len(found), 'submission')}, {counted(len(changed), 'grade')} changed."
+    print(f"{counts} Begin with {args.out / 'instructor.html'}.{stamp}")
+    return 1 if failed or without else 0
+
+
+def grade_one(args: argparse.Namespace) -> int:
+    """Grade one submission into OUT/results/STUDENT.json; a result that still holds is kept."""
+    from course_utils.grading.grade import grade_one
+
+    student = args.student or args.submission.stem
+    record = grade_one(args.submission, student, args.lecture, args.out, grading_options(args))
+    print(f"{student}: {record.points:g} points" + ("" if record.complete else ", incomplete"))
+    return 0
+
+
+def gradebook(args: argparse.Namespace) -> int:
+    """Make tables and pages from the results again, with the points of written answers; runs no code."""
+    from course_utils.grading import gradebook
+    from course_utils.grading.grade import locked
+
+    require(args.results.is_dir(), f"no results in {args.results}: give what was --out of course grade")
+    with locked(args.results):
+        paths = gradebook.publish(args.results, args.students, args.written)
+    print(f"{len(paths)} files. Begin with {args.results / 'instructor.html'}.")
+    return 0
+
+
+def add_grading(add: Callable[[Callable], Parser]) -> None:
+    """Add the commands for instructors."""
+    sub = add(release)
+    sub.add_argument("lecture", nargs="?", help='number or name, such as "02"')
+    sub.add_argument("--all", action="store_true", help="every lecture")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to hand out")
+    sub = add(collect)
+    sub.add_argument("download", type=Path, help="the .zip that Canvas or Moodle gave, or its folder")
+    sub.add_argument("--lecture", help="needed where the files' names tell of several")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder of submissions")
+    for command in (grade, grade_one):
+        sub = add(command)
+        if command is grade:
+            sub.add_argument("submissions", type=Path, help="a folder with STUDENT/NAME.ipynb or STUDENT.ipynb")
+            sub.add_argument("--jobs", type=int, metavar="N", help="how many at a time; as many as there are CPUs")
+            sub.add_argument("--engine", choices=("slurm", "dask"), help="grade on a cluster instead of here")
+            sub.add_argument("--scheduler", metavar="ADDR", help="of Dask, such as tcp://host:8786")
+            sub.add_argument("--chunk", type=int, default=1, metavar="N", help="submissions in each task of Slurm")
+        else:
+            sub.add_argument("submission", type=Path, help="the student's notebook")
+            sub.add_argument("--student", help="whose it is; else the file's name tells")
+        sub.add_argument("--lecture", required=True, help='number or name, such as "02"')
+        sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+        sub.add_argument(
+            "--seed", type=int, metavar="S", required=command is grade_one, help="of the inputs; drawn at the first run"
+        )
+        sub.add_argument("--exercise", metavar="N.M", help="grade this one again, keep all others")
+        sub.add_argument("--rerun", choices=("none", "failed", "all"), default="none", help="what to run again")
+        sub.add_argument(
+            "--seconds", type=float, default=60, help="for each exercise (60); a submission has 8 times it"
+        )
+        sub.add_argument("--memory", type=int, default=2048, metavar="MIB", help="for a submission (2048)")
+        sub.add_argument("--unsandboxed", action="store_true", help="without isolation, for code that you trust")
+    sub = add(gradebook)
+    sub.add_argument("results", type=Path, metavar="OUT", help="what was --out of course grade")
+    sub.add_argument("--students", type=Path, metavar="CSV", help="names and ids, as course collect writes them")
+    sub.add_argument("--written", type=Path, metavar="CSV", help="written.csv with points, in place of the one in OUT")
+
+
 def make_parser() -> Parser:
     """Return the parser of all commands."""
     parser = Parser(prog="course", description="Work with the course: notebooks, lectures, environment.")
@@ -110,7 +229,9 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(metavar="command", required=True)
 
     def add(command: Callable[[argparse.Namespace], int]) -> Parser:
-        subparser = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
+        subparser = commands.add_parser(
+            command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__
+        )
         subparser.set_defaults(command=command)
         return subparser
 
@@ -137,6 +258,7 @@ def make_parser() -> Parser:
             sub.add_argument("--out", type=Path, metavar="DIR", help="where weights and card go")
         sub.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "mps"')
         sub.add_argument("--data-root", type=Path, metavar="DIR", help="where the data lie; else $COURSE_DATA")
+    add_grading(add)
     return parser
 
 
@@ -145,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         return args.command(args)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:  # no such file, a full disk, no permission
         print(f"course: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
@@ -159,5 +281,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"course: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("course: interrupted", file=sys.stderr)
+        print("course: interrupted; the same command again goes on with what is missing", file=sys.stderr)
         return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,9 @@ import pytest
 from course_utils import cli, notebooks
 from course_utils.notebooks import Lecture, NotebookError
 
+COMMANDS = ("notebooks", "run", "lectures", "doctor", "train", "evaluate", "checkpoints")
+COMMANDS += ("release", "collect", "grade", "grade-one", "gradebook")
+
 
 def test_help_imports_nothing_heavy():
     heavy = {"torch", "matplotlib", "jupytext", "nbformat", "papermill", "ipywidgets"}
@@ -17,7 +20,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("notebooks", "run", "lectures", "doctor", "train", "evaluate", "checkpoints"):
+    for command in COMMANDS:
         assert f"\n    {command}" in done.stdout
 
 

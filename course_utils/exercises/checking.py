@@ -12,6 +12,7 @@ from torch import Tensor
 from course_utils.errors import choose
 
 SEED = 0  # of the instant check; a grader draws its own
+SHOWN = 10  # numbers of a tensor
 
 
 class Case(NamedTuple):
@@ -35,7 +36,8 @@ class Exercise:
     `cases` maps a ``torch.Generator`` to a list of ``Case``; `reference` takes the same arguments and returns a tensor,
     a number or a tuple of them. Each case is worth the same share of `points`. `mistakes` are recognised by their
     results; `hint` is for a wrong answer that is none of them. `errors` are parts of exceptions' texts, each with
-    what to say to whose function raised one.
+    what to say to whose function raised one. `accepts` is for answers that have no single right value, such as weights
+    or samples: it maps the arguments and what was returned, of the reference's structure, to whether that will do.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Exercise:
     mistakes: tuple[Mistake, ...] = ()
     errors: tuple[tuple[str, str], ...] = ()
     tol: float = 1e-6
+    accepts: Callable[[tuple, object], bool] | None = None
 
 
 def normal(*shape: int, g: torch.Generator) -> Tensor:
@@ -85,6 +88,31 @@ def agrees(got, expected, tol: float) -> bool:
     return got.shape == expected.shape and torch.allclose(got, expected, rtol=tol, atol=tol)
 
 
+def is_right(exercise: Exercise, case: Case, got, expected) -> bool:
+    """Tell whether an answer to a case is right: equal to the expected value, or what the exercise accepts."""
+    if exercise.accepts is None:
+        return agrees(got, expected, exercise.tol)
+    if misfit(got, expected) or any(not numbers(leaf).isfinite().all() for leaf in leaves(got)):
+        return False
+    try:
+        return bool(exercise.accepts(fresh(case.args), got))
+    except Exception:  # numbers that it was not made for
+        return False
+
+
+def furthest(got, expected) -> str:
+    """Return where two values of the same structure differ most, of a tensor too long to be shown; else nothing."""
+    pairs = zip(leaves(got), leaves(expected), strict=False)
+    for g, e in ((numbers(g), numbers(e)) for g, e in pairs):
+        if g is None or g.is_complex() or g.shape != e.shape or g.numel() <= SHOWN:
+            continue
+        gap = torch.where(g == e, 0.0, (g - e).abs()).nan_to_num(torch.inf, torch.inf)
+        place = [int(i) for i in torch.unravel_index(gap.argmax(), g.shape)]
+        if gap.max() > 0:
+            return f"furthest off at {place}: {g[tuple(place)]:.5g} for {e[tuple(place)]:.5g}"
+    return ""
+
+
 def fresh(value):
     """Return a copy of arguments, with the tensors in lists and tuples, so that writing into them spoils nothing."""
     if isinstance(value, Tensor):
@@ -99,7 +127,7 @@ def summary(value) -> str:
     if isinstance(value, Tensor) and (tensor := numbers(value)) is not None:
         if tensor.ndim == 0:
             return f"{tensor.item():.5g}"
-        few = " [" + ", ".join(f"{v:.5g}" for v in tensor.flatten().tolist()) + "]" if tensor.numel() <= 10 else ""
+        few = " [" + ", ".join(f"{v:.5g}" for v in tensor.flatten().tolist()) + "]" if tensor.numel() <= SHOWN else ""
         return f"shape {tuple(tensor.shape)}{few}"
     return f"{value:.5g}" if isinstance(value, float) else repr(value)
 
@@ -173,6 +201,12 @@ def is_open(exercise: Exercise, error: Exception) -> bool:
     return isinstance(error, NotImplementedError) and str(error) == f"Exercise {exercise.id}"
 
 
+def advice_on(exercise: Exercise, text: str) -> str:
+    """Return what to say to whose function raised an exception with this text."""
+    known = (message for part, message in exercise.errors if part in text)
+    return next(known, "The error is raised inside your function: call it yourself on these arguments.")
+
+
 def problem(exercise: Exercise, case: Case, function: Callable) -> str | None:
     """Return what is wrong with `function` on a case, or None. The open exercise's own error goes through."""
     expected = exercise.reference(*fresh(case.args))
@@ -181,13 +215,12 @@ def problem(exercise: Exercise, case: Case, function: Callable) -> str | None:
     except Exception as error:
         if is_open(exercise, error):
             raise
-        text = f"{type(error).__name__}: {error}{student_line(error)}"
-        known = (message for part, message in exercise.errors if part in str(error))
-        advice = next(known, "The error is raised inside your function: call it yourself on these arguments.")
+        text, advice = f"{type(error).__name__}: {error}{student_line(error)}", advice_on(exercise, str(error))
     else:
-        if agrees(got, expected, exercise.tol):
+        if is_right(exercise, case, got, expected):
             return None
         text, advice = f"got {summary(got)}, expected {summary(expected)}", diagnose(exercise, case, got, expected)
+        text += f"; {far}" if (far := furthest(got, expected)) and exercise.accepts is None else ""
     return f"  {case.label}: {text}\n  called with {call(exercise, case)}\n  {advice}"
 
 

@@ -203,3 +203,56 @@ def test_agrees_on_infinities_and_refuses_nan():
     assert agrees(torch.tensor(math.inf), math.inf, 1e-6)
     assert not agrees(math.nan, 1.0, 1e-6)
     assert not agrees(1.0, math.inf, 1e-6)
+
+
+def test_of_a_long_tensor_the_number_furthest_off_is_shown(capsys):
+    def double(x, n):
+        return 2 * x, x.sum() * n
+
+    def off(x, n):
+        wrong = 2 * x
+        wrong[3, 1], wrong[4, 0] = 0.5, wrong[4, 0] + 1e-3
+        return wrong, x.sum() * n
+
+    long = Exercise("9.1", "double", 4, double, lambda g: [Case("20 numbers", (torch.ones(10, 2), 3))], "hint")
+    check({"9.1": long}, "9.1", off)
+    assert "; furthest off at [3, 1]: 0.5 for 2\n" in capsys.readouterr().out
+    check({"9.1": long}, "9.1", lambda x, n: (2 * x.log().log(), x.sum() * n))  # -inf; nan counts as furthest, too
+    assert "furthest off at [0, 0]: -inf for 2\n" in capsys.readouterr().out
+
+
+def line_exercise(accepts):
+    """Return the exercise to fit y = w x + b; any weights will do whose fit is as good as the best but for 1 %."""
+
+    def fit_line(x, y):
+        slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+        return slope, y.mean() - slope * x.mean()
+
+    def cases(g):
+        x = torch.randn(50, generator=g, dtype=torch.float64)
+        return [Case("50 points", (x, 2 * x - 1 + torch.randn(50, generator=g, dtype=torch.float64)))]
+
+    return Exercise("9.1", "fit_line", 4, fit_line, cases, "minimise the squared error", accepts=accepts)
+
+
+def fits(args, weights):
+    """Accept weights by their squared error; the least possible one is by NumPy."""
+    x, y = args
+    slope, intercept = weights
+    best = np.polyfit(x.numpy(), y.numpy(), 1, full=True)[1][0]
+    return ((slope * x + intercept - y) ** 2).sum() < 1.01 * best
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        (lambda x, y: np.polyfit(x.numpy(), y.numpy(), 1) + 0.01, False),  # a tuple is asked for
+        (lambda x, y: tuple(np.polyfit(x.numpy(), y.numpy(), 1) + 0.01), True),
+        (lambda x, y: tuple(np.polyfit(x.numpy(), y.numpy(), 1) + 0.5), False),
+        (lambda x, y: (2.0, math.nan), False),
+        (lambda x, y: (2.0, "-1"), False),
+    ],
+)
+def test_what_has_no_single_right_value_is_evaluated(answer, right, capsys):
+    check({"9.1": line_exercise(fits)}, "9.1", answer)
+    assert capsys.readouterr().out.startswith("✓" if right else "✗")

@@ -1,0 +1,116 @@
+"""What a lecture asks of its students: exercises, the set-up their answers run in, inputs of a run, expected values."""
+
+import hashlib
+import re
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import distributions
+from pathlib import Path
+from pkgutil import iter_modules
+
+import torch
+from nbformat import NotebookNode
+
+from course_utils import exercises as exercises_package
+from course_utils.errors import require
+from course_utils.exercises.checking import Case, Exercise, fresh
+from course_utils.grading import exchange
+from course_utils.grading.submission import Wanted, aliases_of, written_text
+from course_utils.notebook_source import MARKER_LINE, exercise_of
+from course_utils.notebooks import ROOT, find_lecture, read_notebook
+
+PACKAGE = Path(exercises_package.__file__).resolve().parents[1]
+PARAMETERS = {"device": "cpu"}  # over the lecture's defaults
+MODULES = [f"course_utils.exercises.{m.name}" for m in iter_modules(exercises_package.__path__) if m.name != "checking"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A lecture's exercises in the notebook's order, and all that a run of them needs."""
+
+    lecture: str
+    seed: int
+    exercises: dict[str, Exercise]
+    written: dict[str, float]  # id → points
+    setup: list[dict]  # cells
+    solutions: dict[str, str]  # the reference's code, for the exercises after one that failed
+    wanted: Wanted
+    cases: dict[str, list[Case]]
+    expected: dict[str, list]
+    inputs: dict[str, list]  # the cases' arguments as JSON
+    code: str  # hash of the course's code and of what it runs on
+
+
+def every_exercise() -> dict[str, Exercise]:
+    """Return the exercises of all lectures."""
+    return {id: exercise for name in MODULES for id, exercise in import_module(name).EXERCISES.items()}
+
+
+def code_of(nb: NotebookNode) -> list[NotebookNode]:
+    """Return the code cells before the first numbered section: the lecture's set-up."""
+    found = []
+    for cell in nb.cells:
+        if cell.cell_type == "markdown" and re.search(r"^## +\d", cell.source, re.M):
+            break
+        if cell.cell_type == "code":
+            found.append(cell)
+    return found
+
+
+def setup_cells(nb: NotebookNode) -> list[dict]:
+    """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters."""
+    first = f"from course_utils.grading import harness as _harness\n_harness.stand_in({MODULES})"
+    cells = [{"id": "setup: harness", "source": first}]
+    for number, cell in enumerate(code_of(nb), 1):
+        tagged = "parameters" in cell.metadata.get("tags", [])
+        cells.append({"id": "setup: defaults" if tagged else f"setup: {number}", "source": cell.source})
+    return cells
+
+
+def code_hash(files: list[Path]) -> str:
+    """Return a hash of the package's code and networks, of these files, and of all that is installed."""
+    digest = hashlib.sha256()
+    kinds = (".py", ".js", ".json", ".safetensors")
+    for path in [*sorted(path for path in PACKAGE.rglob("*") if path.suffix in kinds), *files]:
+        digest.update(path.read_bytes())
+    installed = sorted({f"{found.name} {found.version}" for found in distributions()})
+    digest.update(repr([sys.version, installed]).encode())
+    return digest.hexdigest()
+
+
+def is_written(cell: NotebookNode) -> bool:
+    """Tell whether a cell is for a written answer."""
+    return "written" in cell.metadata.get("course", {})
+
+
+def prepare(which: str, seed: int, root: Path = ROOT) -> Assignment:
+    """Return the assignment of a lecture with inputs drawn from a seed. Raises ``ValueError``."""
+    lecture = find_lecture(which, root)
+    student, twin = read_notebook(lecture.student), read_notebook(lecture.twin)
+    if student is None or twin is None:
+        raise FileNotFoundError(f"the notebooks of {lecture.name} are not there: make notebooks")
+    ids = [exercise_of(cell) for cell in student.cells if exercise_of(cell)]
+    known = every_exercise()
+    require(ids and not set(ids) - set(known), f"{lecture.name}: exercises {ids}, but the package knows {list(known)}")
+    exercises = {id: known[id] for id in ids}
+    courses = [cell.metadata.course for cell in student.cells if is_written(cell)]
+    cases = {id: e.cases(torch.Generator().manual_seed(seed)) for id, e in exercises.items()}
+    return Assignment(
+        lecture=lecture.name,
+        seed=seed,
+        exercises=exercises,
+        written={course["written"]: float(course["points"]) for course in courses},
+        setup=setup_cells(student),
+        solutions={exercise_of(c): MARKER_LINE.sub("", c.source) for c in twin.cells if exercise_of(c)},
+        wanted=Wanted(
+            exercises=tuple(exercises.values()),
+            written={c.metadata.course["written"]: written_text(c.source) for c in student.cells if is_written(c)},
+            aliases=aliases_of("\n".join(cell.source for cell in code_of(student))),
+            given=frozenset(cell.source.strip() for cell in student.cells),
+        ),
+        cases=cases,
+        expected={id: [e.reference(*fresh(case.args)) for case in cases[id]] for id, e in exercises.items()},
+        inputs={id: [exchange.encode(case.args) for case in cases[id]] for id in ids},
+        code=code_hash([lecture.student, lecture.twin]),
+    )

@@ -1,0 +1,50 @@
+"""Why a person should look at a submission before its grade goes out."""
+
+from collections.abc import Iterator
+
+from course_utils.grading.gradebook import Entry, flags_of, together
+from course_utils.grading.records import Result, is_undefined, name_error
+from course_utils.grading.written import not_found
+
+STOPPED = ("timeout", "memory", "kernel died")
+UNTOUCHED = ("not attempted", "missing")
+
+
+def trouble(result: Result) -> str:
+    """Return what may be no fault of the idea: a run that was stopped, a name that nothing defined. Else nothing."""
+    if result.status in STOPPED:
+        return result.status
+    if result.status == "correct":
+        return ""
+    return "no function of the exercise's name is defined" if is_undefined(result) else name_error(result)
+
+
+def lateness(late: str) -> list[str]:
+    """Return that a submission came late, if students.csv says so."""
+    said = late.lower()
+    return [] if said in ("", "no", "false", "0") else ["late" if said in ("yes", "true", "1") else f"late: {late}"]
+
+
+def whole(entry: Entry) -> Iterator[str]:
+    """Yield what is to be said of the whole submission: its file, its written answers."""
+    record, results = entry.record, entry.record.exercises.values()
+    if record.problem:
+        yield record.problem
+    elif results and all(result.status in UNTOUCHED for result in results):
+        yield "nothing attempted: perhaps it was not saved before it was handed in"
+    if not record.problem:
+        yield from (not_found(id) for id in entry.questions if entry.lost(id))
+    if changed := [id for id, mark in entry.marks.items() if mark.changed]:
+        yield f"{', '.join(changed)} changed after it was marked"
+
+
+def concerns(entry: Entry, all_unsandboxed: bool) -> list[str]:
+    """Return why a person should look at a submission; what was corrected by hand has been looked at."""
+    record = entry.record
+    broken = [id for id in entry.tasks if entry.points.get(id) is None]
+    seen = {id: result for id, result in record.exercises.items() if id not in entry.corrections}
+    lines = [*lateness(entry.student.late), *whole(entry)]
+    lines += [f"no points for {', '.join(broken)}: run `course grade … --rerun failed`"] if broken else []
+    lines += together(((id, text) for id, result in seen.items() if (text := trouble(result))), record.exercises)
+    lines += flags_of(record)
+    return [*lines, *(["graded unsandboxed"] if record.isolation == "unsandboxed" and not all_unsandboxed else [])]

@@ -1,0 +1,309 @@
+"""Grades a folder of submissions: what is known already is kept, what is missing is run, and changes are listed.
+
+The journal is the folder of results, one file a student, each exercise with the hash of all that it depends on. It is
+written as submissions are done, so a run that is killed loses only what was under way.
+"""
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from course_utils.errors import choose, require
+from course_utils.grading import engines, records
+from course_utils.grading.assignment import Assignment, prepare
+from course_utils.grading.engines import Limits
+from course_utils.grading.gradebook import State, gather_corrections, published
+from course_utils.grading.judging import judge, key_of
+from course_utils.grading.records import STOPPED, Record, Result, Written
+from course_utils.grading.sandbox import Budget, Grounds
+from course_utils.grading.submission import Submission, read_submission
+from course_utils.grading.tables import to_csv
+from course_utils.notebooks import all_lectures, find_lecture
+
+Change = tuple[str, str, str, str]  # student, exercise, before, after
+SEEDS = 2**31
+INSTALL = "install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap), or grade code that you trust --unsandboxed"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to grade: the inputs' seed, isolation, budget, what to run again, one exercise only."""
+
+    seed: int | None = None  # of the inputs; None: that of the runs before in the same folder, else a new one
+    sandboxed: bool = True
+    budget: Budget = Budget()
+    rerun: str = "none"  # or "failed", "all"
+    exercise: str | None = None
+
+    @property
+    def isolation(self) -> str:
+        """What to stamp on every row."""
+        return "bubblewrap" if self.sandboxed else "unsandboxed"
+
+    def arguments(self, lecture: str) -> list[str]:
+        """Return the options of ``course grade-one`` that say the same."""
+        given = [f"--lecture={lecture}", f"--seed={self.seed}", f"--seconds={self.budget.exercise_seconds!r}"]
+        given += [f"--memory={self.budget.memory // 2**20}", f"--rerun={self.rerun}"]
+        given += [f"--exercise={self.exercise}"] if self.exercise else []
+        return given + ([] if self.sandboxed else ["--unsandboxed"])
+
+
+def budget_of(seconds: float, memory: int) -> Budget:
+    """Return the budget of so many seconds an exercise and MiB. Raises ``ValueError`` for too little of either."""
+    require(seconds > 0, f"--seconds {seconds:g}: an exercise needs more than 0; the default is 60")
+    require(memory >= 64, f"--memory {memory}: an exercise needs at least 64 MiB; the default is 2048")
+    return Budget(exercise_seconds=seconds, total_seconds=8 * seconds, memory=memory * 2**20)
+
+
+def find_submissions(folder: Path) -> dict[str, Path]:
+    """Return student → notebook: a folder for each with one notebook, or one notebook for each.
+
+    Raises ``FileNotFoundError`` for no such folder, ``ValueError`` for an empty one or a student with two notebooks.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is no folder of submissions: make one with course collect DOWNLOAD --out DIR"
+        )
+    lectures = {lecture.name for lecture in all_lectures()}
+    found: dict[str, Path] = {}
+    notebooks = [path for path in sorted([*folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")]) if path.is_file()]
+    for path in notebooks:
+        if path.is_symlink() or path.parent.is_symlink() or path.name.startswith("."):
+            continue
+        require(
+            path.parent != folder or path.stem not in lectures,
+            f"{folder} is one student's folder, or {path.name} is not named for its student: give the folder above",
+        )
+        student = path.stem if path.parent == folder else path.parent.name
+        first = found.setdefault(student, path)
+        require(first == path, f"student {student!r} has two notebooks, {first} and {path}: keep the one to be graded")
+        records.path_of(folder, student)
+    require(bool(found), f"no notebook in {folder}: expected are STUDENT/NAME.ipynb or STUDENT.ipynb")
+    return found
+
+
+def former(out: Path, student: str) -> Record | None:
+    """Return the record of an earlier run, None if there is none."""
+    path = records.path_of(out, student)
+    return records.read(path) if path.exists() else None
+
+
+def pending(assignment: Assignment, submission: Submission, old: Record | None, options: Options) -> list[str]:
+    """Return the exercises whose result is missing, out of date or to be run again."""
+    if options.exercise and old is not None:
+        return [options.exercise]
+    ids = []
+    for id in assignment.exercises:
+        result = old.exercises.get(id) if old else None
+        key = key_of(assignment, submission, options.budget, options.isolation, id)
+        again = options.rerun == "all" or (options.rerun == "failed" and result and result.status in STOPPED)
+        if result is None or result.key != key or result.status == "infrastructure" or again:
+            ids.append(id)
+    return ids
+
+
+def read(path: Path, assignment: Assignment) -> Submission:
+    """Return what a submission's file holds for an assignment."""
+    return read_submission(path, assignment.wanted)
+
+
+def grade_file(path: Path, student: str, assignment: Assignment, grounds: Grounds, out: Path, options: Options) -> None:
+    """Grade what has to be of one submission, and write its record into `out`."""
+    submission, old = read(path, assignment), former(out, student)
+    version = records.version_of(submission.sha256, assignment.seed)
+    kept = old.exercises if old else {}
+    ids = pending(assignment, submission, old, options)
+    known = {id: result for id, result in kept.items() if id not in ids and result.version == version}
+    results = judge(assignment, submission, grounds, ids, known)
+    for id, result in results.items():
+        result.key = key_of(assignment, submission, options.budget, options.isolation, id)
+        result.version = version
+    if grounds.interrupted.is_set():
+        return
+    record = Record(
+        student=student,
+        lecture=assignment.lecture,
+        file=submission.file,
+        sha256=submission.sha256,
+        seed=assignment.seed,
+        isolation=options.isolation,
+        problem=submission.problem,
+        exercises={id: results.get(id) or kept[id] for id in assignment.exercises},
+        written={id: Written(submission.written.get(id), points) for id, points in assignment.written.items()},
+    )
+    records.write(out, record)
+
+
+def check_grounds(grounds: Grounds) -> None:
+    """Run a trivial job. Raises ``ValueError`` if nothing can be run here, with what to do."""
+    cells = [{"id": "setup", "source": "import torch"}, {"id": "sum", "source": "assert 1 + 1 == 2"}]
+    run = grounds.run({"cells": cells, "inputs": {}, "parameters": {}, "seed": 0})
+    if run.stopped or run.told["sum"]["error"]:
+        raise ValueError(f"no {'sandbox' if grounds.sandboxed else 'kernel'} here ({run.why}): {INSTALL}")
+
+
+def settle(out: Path, lecture: str, seed: int | None, anew: bool) -> int:
+    """Return the seed of this folder of grades: the given one, else the one of the runs before, else a new one.
+
+    Raises ``ValueError`` if the folder holds the grades of another lecture, or of another seed unless all is graded
+    `anew`.
+    """
+    path, known = out / "run.json", None
+    if path.exists():
+        try:
+            run = json.loads(path.read_text("utf-8"))
+            known = int(run["seed"])
+            require(run["lecture"] == lecture, f"{out} holds the grades of {run['lecture']}: take another --out")
+        except (KeyError, TypeError, json.JSONDecodeError):
+            raise ValueError(f"{path} is not what course grade writes: delete it, or take another --out") from None
+    if None not in (seed, known) and seed != known and not anew:
+        raise ValueError(f"{out} holds grades with seed {known}, not {seed}: give --rerun all too, or another --out")
+    seed = next(s for s in (seed, known, secrets.randbelow(SEEDS)) if s is not None)
+    require(0 <= seed < SEEDS, f"seed {seed} is out of range; allowed: 0 to {SEEDS - 1}")
+    return seed
+
+
+def show(points: float | None, status: str) -> str:
+    """Return a result in a few characters."""
+    return f"{'?' if points is None else f'{points:g}'} ({status})"
+
+
+def changes(before: State, after: Iterable[Record]) -> list[Change]:
+    """Return (student, exercise, before, after) of the grades that are not those of the last gradebook."""
+    return [
+        (record.student, id, show(*before[record.student].get(id, (None, "nothing"))), show(now.points, now.status))
+        for record in after
+        if record.student in before
+        for id, now in record.exercises.items()
+        if before[record.student].get(id) != (now.points, now.status)
+    ]
+
+
+def fail(out: Path, student: str, path: Path, assignment: Assignment, options: Options, why: str) -> None:
+    """Write the record of a student whom the grader could not grade, so that no older grade stands for them."""
+    record = Record(student, assignment.lecture, path.name, "", assignment.seed, options.isolation, problem=why)
+    for id, exercise in assignment.exercises.items():
+        record.exercises[id] = Result("infrastructure", None, float(exercise.points), message=why)
+    record.written = {id: Written(None, points) for id, points in assignment.written.items()}
+    records.write(out, record)
+
+
+def local(
+    todo: dict[str, Path], assignment: Assignment, out: Path, options: Options, jobs: int, secrets: list[Path]
+) -> dict[str, str]:
+    """Grade submissions on this machine, `jobs` at a time; return student → what went wrong with the grader."""
+    failures: dict[str, str] = {}
+    with closing(Grounds(options.sandboxed, options.budget, secrets)) as grounds:
+        check_grounds(grounds)
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = {
+                pool.submit(grade_file, path, student, assignment, grounds, out, options): student
+                for student, path in todo.items()
+            }
+            try:
+                for future in tqdm(as_completed(futures), total=len(futures), desc="graded", unit="submission"):
+                    try:
+                        future.result()
+                    except OSError:  # a full disk is everybody's
+                        raise
+                    except Exception as error:  # of one student
+                        failures[futures[future]] = f"{type(error).__name__}: {error}"
+            except BaseException:  # Ctrl-C
+                grounds.interrupted.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return failures
+
+
+def elsewhere(
+    engine: str, todo: dict[str, Path], assignment: Assignment, out: Path, options: Options, limits: Limits, scheduler
+) -> dict[str, str]:
+    """Grade submissions by Slurm or Dask; return student → why there is no result."""
+
+    def done(job: engines.Job) -> bool:
+        settled = replace(options, rerun="none", exercise=None)
+        return not pending(assignment, read(job.path, assignment), former(out, job.student), settled)
+
+    jobs = [engines.Job(student, path) for student, path in todo.items()]
+    checked = None if options.exercise else done  # a regraded exercise leaves others that may be out of date
+    return engines.run(engine, jobs, out, options.arguments(assignment.lecture), scheduler, limits, checked)
+
+
+def grade_all(
+    submissions: Path,
+    which: str,
+    out: Path,
+    options: Options,
+    jobs: int = 2,
+    engine: str | None = None,
+    limits: Limits | None = None,
+    scheduler: str | None = None,
+) -> tuple[list[Record], list[Change], dict[str, str]]:
+    """Grade a folder of submissions into `out`; return the records, the changed grades, and student → failure.
+
+    `engine`: "slurm" or "dask" with its `limits`; None for this machine, `jobs` at a time. Raises ``ValueError`` or
+    ``FileNotFoundError`` for bad input.
+    """
+    found, lecture = find_submissions(submissions), find_lecture(which).name
+    assignment = prepare(which, settle(out, lecture, options.seed, options.rerun == "all"))
+    if options.exercise:
+        choose(options.exercise, assignment.exercises, "exercise")
+    options = replace(options, seed=assignment.seed)
+    with locked(out):
+        if list((out / "results").glob("*.json")):
+            gather_corrections(out, records.read_all(out))  # a mistake in them is told before the work
+        records.write_text(out / "run.json", json.dumps({"lecture": lecture, "seed": options.seed}) + "\n")
+        todo = {s: p for s, p in found.items() if pending(assignment, read(p, assignment), former(out, s), options)}
+        failures: dict[str, str] = {}
+        if todo and engine:
+            failures = elsewhere(engine, todo, assignment, out, options, limits or Limits(), scheduler)
+        elif todo:
+            failures = local(todo, assignment, out, options, jobs, [submissions, out])
+        for student, why in failures.items():
+            fail(out, student, found[student], assignment, options, why)
+        after = [record for student in found if (record := former(out, student))]
+        return after, changes(published(out), after), failures
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep others out of a folder of grades, made if it is not there. Raises ``ValueError`` if one is at work in it."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            for left in (out / "results").glob(".*.new"):  # by a run that was killed
+                left.unlink(missing_ok=True)
+            yield
+    except Timeout:
+        raise ValueError(f"another course grade is at work in {out}: wait for it, or take another --out") from None
+
+
+def grade_one(path: Path, student: str, which: str, out: Path, options: Options) -> Record:
+    """Grade one submission into `out`; a result that still holds is kept. Raises ``ValueError`` for bad input."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no submission")
+    records.path_of(out, student)
+    require(options.seed is not None and 0 <= options.seed < SEEDS, f"--seed {options.seed}: 0 to {SEEDS - 1}")
+    assignment = prepare(which, options.seed)
+    if pending(assignment, read(path, assignment), former(out, student), options):
+        local({student: path}, assignment, out, options, 1, [path.parent, out])
+    return records.read(records.path_of(out, student))
+
+
+def write_changes(out: Path, changed: list[Change]) -> Path:
+    """Write the grades that changed in this run."""
+    head = ("student", "exercise", "before", "after")
+    records.write_text(out / "changes.csv", to_csv([head, *changed]))
+    return out / "changes.csv"
+
+
+def incomplete(all_records: Iterable[Record]) -> list[str]:
+    """Return the students for whom the infrastructure failed."""
+    return [record.student for record in all_records if not record.complete]

@@ -1,0 +1,267 @@
+"""The pages of a gradebook: one for each student, one for the instructor, one to mark written answers by.
+
+All text of students goes through jinja2's escaping; the pages hold no script, and forbid any.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from statistics import mean, median
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from course_utils.grading.concerns import concerns
+from course_utils.grading.gradebook import Entry, Student, mixed_seeds
+from course_utils.grading.records import STATUSES, Call, Result, is_undefined, name_error
+from course_utils.grading.similarity import COSINE, EVIDENCE, Pair
+from course_utils.grading.tables import counted, number, plural
+from course_utils.grading.written import Mark, is_empty, shown
+
+SIGNS = {
+    "correct": "✓",
+    "partial": "◐",
+    "wrong": "✗",
+    "error": "!",
+    "timeout": "…",
+    "memory": "▲",
+    "kernel died": "†",
+    "not attempted": "○",
+    "missing": "∅",
+    "infrastructure": "?",
+}
+KINDS = {"correct": "good", "partial": "part", "not attempted": "none", "missing": "none", "infrastructure": "ours"}
+MEANINGS = {
+    "correct": "Every call gave what was expected.",
+    "partial": "Some of the calls gave what was expected, and earned their share of the points. Start with the first "
+    "row marked ✗.",
+    "wrong": "The calls ran, but none gave what was expected. Start with the first row: compare what came back "
+    "with what was expected.",
+    "error": "Your code stopped with an error. Restart the kernel, run all cells from the top, and call your function "
+    "on the arguments shown here.",
+    "timeout": "Your code was still running when its time was up, and was stopped. Calls that had passed by then "
+    "count. Look for a loop that never ends, or one over single numbers where one tensor operation would do.",
+    "memory": "Your code asked for more memory than a submission may have, and was stopped. Calls that had passed by "
+    "then count. Look for a tensor that has more dimensions, or longer ones, than you meant.",
+    "kernel died": "The process that ran your code ended in the middle. Calls that had passed by then count. Look for "
+    "exit() and the like, or for a recursion that never ends.",
+    "not attempted": "The cell is as the lecture gave it to you, so there was nothing to grade. If you did write an "
+    "answer: was it saved before you handed the notebook in?",
+    "missing": "No answer to this exercise was found in what you handed in. Was the cell deleted, or its function "
+    "renamed?",
+    "infrastructure": "The grading machine failed here, not your code. There are no points for this exercise yet; it "
+    "will be graded again, and you need not do anything.",
+}
+UNDEFINED = (
+    "Your cell ran, but no function of the name that the exercise asks for was there at its end. Keep the name and the "
+    "arguments that the lecture gave to it."
+)
+NAMELESS = (
+    "Your code uses a name that nothing defined. An answer may use what the lecture's set-up imports, what its own "
+    "cell defines, and the functions of earlier exercises: look for a slip, or move the definition or import into this "
+    "cell."
+)
+ERROR = re.compile(r"[A-Z]\w*: ")  # at the head of what a call gave: it raised
+CODE_LIMIT = 20_000  # characters of an answer that a page shows
+PAIRS_SHOWN = 50
+BINS = 10
+
+
+def cut(text: str, limit: int = CODE_LIMIT) -> str:
+    """Return the head of a text, and how much is left out."""
+    return text if len(text) <= limit else f"{text[:limit]}\n… ({len(text) - limit:,} more characters left out)"
+
+
+@lru_cache(maxsize=4096)
+def highlight(source: str) -> Markup:
+    """Return Python code as HTML, its tokens marked by class; plain where pygments is not installed."""
+    try:
+        from pygments import highlight as mark
+        from pygments.formatters import HtmlFormatter
+        from pygments.lexers import PythonLexer
+    except ModuleNotFoundError:
+        return escape(cut(source))
+    return Markup(mark(cut(source), PythonLexer(stripnl=False), HtmlFormatter(nowrap=True)))  # it escapes
+
+
+def hint_of(result: Result) -> str:
+    """Return the hint for a student whose idea was not right, unless the advice on a call says it already."""
+    said = any(result.hint in call.advice for call in result.calls)
+    return result.hint if result.status in ("partial", "wrong") and not said and not name_error(result) else ""
+
+
+def meaning_of(result: Result) -> str:
+    """Return what a status means for the student; of an error of names, what is to be done about the name."""
+    if result.status == "error" and is_undefined(result):
+        return UNDEFINED
+    return NAMELESS if result.status == "error" and name_error(result) else MEANINGS[result.status]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call as the student's page shows it; what an earlier row said is not repeated."""
+
+    call: Call
+    got: str
+    advice: str
+
+
+def rows_of(result: Result) -> list[Row]:
+    """Return the rows of an exercise's calls."""
+    rows, said = [], {meaning_of(result)}
+    for call in result.calls:
+        nameless = not call.passed and call.got.startswith("NameError")
+        advice = "" if call.passed else NAMELESS if nameless else call.advice
+        again = not call.passed and call.got in said and ERROR.match(call.got)
+        rows.append(Row(call, "the same error" if again else call.got, "" if advice in said else advice))
+        said |= {call.got, advice}
+    return rows
+
+
+def feedback_link(key: str) -> str:
+    """Return the address of a student's page as the instructor's page links to it."""
+    return quote(f"feedback/{key}.html")
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return jinja2 with the templates, escaping on, and what they call."""
+    folder = Path(__file__).with_name("templates")
+    options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    env = Environment(loader=FileSystemLoader(folder), **options)
+    env.filters |= {"points": number, "code": highlight, "cut": cut, "link": feedback_link}
+    env.filters |= {"counted": counted, "plural": lambda count, noun: plural(noun, count)}
+    env.globals |= {
+        "SIGNS": SIGNS,
+        "kind": lambda status: KINDS.get(status, "bad"),
+        "hint_of": hint_of,
+        "meaning_of": meaning_of,
+        "rows_of": rows_of,
+        "shown": shown,
+    }
+    return env
+
+
+def render(template: str, **values) -> str:
+    """Return a page."""
+    return environment().get_template(template).render(**values)
+
+
+def feedback_page(entry: Entry) -> str:
+    """Return a student's page: each exercise with code, calls, advice; the written answers with points and comments."""
+    earned = sum(points or 0.0 for points in entry.points.values())
+    still_open = [reason.split(": ")[0] for reason in entry.open]  # what to do about it is the instructor's
+    values = {"entry": entry, "record": entry.record, "earned": earned, "still_open": still_open}
+    return render("feedback.html", **values, unmarked=Mark(None))
+
+
+def written_page(everyone: Sequence[Entry]) -> str:
+    """Return all written answers, those to one exercise together, to read beside written.csv."""
+    answers = {
+        id: [entry for entry in everyone if id in entry.record.written and not is_empty(entry.record.written[id].text)]
+        for id in everyone[0].questions
+    }
+    return render("written.html", everyone=everyone, answers=answers, lecture=everyone[0].record.lecture)
+
+
+# The instructor's page -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExerciseSummary:
+    """How a class did on one exercise. `said`: the commonest (advice or message, number of students)."""
+
+    id: str
+    possible: float
+    mean: float | None
+    counts: Mapping[str, int]
+    said: Sequence[tuple[str, int]]
+
+    @property
+    def graded(self) -> int:
+        return sum(self.counts.values()) - self.counts.get("infrastructure", 0)
+
+    @property
+    def failed(self) -> float:
+        """The share of those graded whose answer was not correct."""
+        return 1 - self.counts.get("correct", 0) / self.graded if self.graded else 0.0
+
+
+def said_of(result: Result) -> set[str]:
+    """Return what a student was told about an exercise: advice on failed calls, and the message's first line."""
+    failed = [call for call in result.calls if not call.passed]
+    advice = {call.advice for call in failed if not call.got.startswith("NameError")}
+    advice |= {result.message or name_error(result)}
+    return {text.strip().splitlines()[0][:200] for text in advice if text.strip()}
+
+
+def exercise_summary(id: str, everyone: Sequence[Entry]) -> ExerciseSummary:
+    """Return how the class did on a programmed exercise."""
+    results = [entry.record.exercises[id] for entry in everyone if id in entry.record.exercises]
+    points = [p for entry in everyone if (p := entry.points.get(id)) is not None]
+    counted = Counter(result.status for result in results)
+    counts = {status: counted[status] for status in STATUSES if counted[status]}
+    said = Counter(text for result in results for text in sorted(said_of(result))).most_common(3)
+    return ExerciseSummary(id, everyone[0].tasks[id], mean(points) if points else None, counts, said)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Numbers of students in equal bins from 0 to `possible` points, and what those points are."""
+
+    title: str
+    possible: float
+    points: Sequence[float]
+
+    @property
+    def bars(self) -> list[tuple[float, float, int]]:
+        """(from, to, students) of each bin; the last one has its upper end."""
+        width = self.possible / BINS or 1.0
+        bins = Counter(min(int(p / width + 1e-9), BINS - 1) for p in self.points)
+        return [(i * width, (i + 1) * width, bins[i]) for i in range(BINS)]
+
+    @property
+    def summary(self) -> str:
+        """Mean and median in words."""
+        if not self.points:
+            return "nobody has all points yet"
+        middle = f"mean {number(mean(self.points))}, median {number(median(self.points))}"
+        return f"{middle} of {counted(self.possible, 'point')}, {counted(len(self.points), 'student')}"
+
+
+def histogram(everyone: Sequence[Entry]) -> Histogram:
+    """Return the class's totals; of the programmed exercises only while written answers wait to be marked."""
+    totals = [entry.total for entry in everyone if entry.total is not None]
+    programmed = [p for entry in everyone if (p := entry.sum(entry.tasks)) is not None]
+    if len(totals) == len(programmed):
+        return Histogram("Totals", everyone[0].possible, totals)
+    title = "Points of the programmed exercises (written answers are not all marked yet)"
+    return Histogram(title, float(sum(everyone[0].tasks.values())), programmed)
+
+
+def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pairs: Sequence[Pair]) -> str:
+    """Return the class on one page: points, exercises, submissions that need an eye, pairs of similar answers."""
+    all_unsandboxed = all(entry.record.isolation == "unsandboxed" for entry in everyone)
+    looked_at = [(entry, concerns(entry, all_unsandboxed)) for entry in everyone]
+    return render(
+        "instructor.html",
+        everyone=everyone,
+        lecture=everyone[0].record.lecture,
+        absent=absent,
+        histogram=histogram(everyone),
+        exercises=[exercise_summary(id, everyone) for id in everyone[0].tasks],
+        unmarked=sum(1 for e in everyone for id in e.questions if id in e.record.written and e.points[id] is None),
+        concerns=[(entry, reasons) for entry, reasons in looked_at if reasons],
+        corrected=[(entry, id, made) for entry in everyone for id, made in entry.corrections.items()],
+        mixed_seeds=mixed_seeds(everyone),
+        all_unsandboxed=all_unsandboxed,
+        isolations=sorted({entry.record.isolation for entry in everyone}),
+        labels={entry.key: entry.label for entry in everyone},
+        pairs=pairs[:PAIRS_SHOWN],
+        pairs_left_out=len(pairs[PAIRS_SHOWN:]),
+        thresholds=(COSINE, EVIDENCE),
+    )

@@ -1,0 +1,181 @@
+"""What is known of a graded submission, and its file: ``results/STUDENT.json``, written beside and then renamed."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import get_ident
+
+from course_utils.errors import require
+
+STATUSES = (  # each apart from the others; only the first two earn points, and a stopped run for the calls before
+    "correct",
+    "partial",
+    "wrong",
+    "error",
+    "timeout",
+    "memory",
+    "kernel died",
+    "not attempted",
+    "missing",
+    "infrastructure",
+)
+STOPPED = ("timeout", "memory", "kernel died", "infrastructure")  # what `--rerun failed` runs again
+NAME_ERROR = re.compile(r"NameError: name '[^'\n]{1,80}' is not defined|\ANameError\b")
+
+
+@dataclass
+class Call:
+    """One call of a student's function, in words: what it looked at, the arguments, both results, what to do."""
+
+    label: str
+    called: str
+    got: str
+    expected: str
+    passed: bool
+    advice: str = ""
+
+
+@dataclass
+class Result:
+    """What came of one exercise. `points` is None, never 0, where the infrastructure failed."""
+
+    status: str
+    points: float | None
+    possible: float
+    source: str = ""  # the code that was graded
+    message: str = ""  # why there are no calls, or why they stopped
+    flags: list[str] = field(default_factory=list)  # for the instructor's eye; they change no points
+    calls: list[Call] = field(default_factory=list)
+    hint: str = ""
+    printed: str = ""  # the end of what the answer printed
+    key: str = ""  # hash of all that the result depends on
+    version: str = ""  # of the submission and the seed that it is of
+
+
+@dataclass
+class Written:
+    """A written answer, to be marked by hand. `text` is None if its cell was not found."""
+
+    text: str | None
+    possible: float
+
+
+@dataclass
+class Record:
+    """All of one submission of one lecture."""
+
+    student: str
+    lecture: str  # such as "01_kl_and_elbo"
+    file: str  # the submission's name
+    sha256: str
+    seed: int
+    isolation: str  # "bubblewrap", or "unsandboxed"
+    problem: str = ""  # of the whole submission, such as a file that is no notebook
+    exercises: dict[str, Result] = field(default_factory=dict)
+    written: dict[str, Written] = field(default_factory=dict)
+
+    @property
+    def points(self) -> float:
+        """The points of the programmed exercises so far; a failure of the infrastructure counts nothing yet."""
+        return sum(result.points or 0.0 for result in self.exercises.values())
+
+    def outdated(self, id: str) -> bool:
+        """Tell whether an exercise's result is of an earlier version of the submission, or of another seed."""
+        return self.exercises[id].version not in ("", version_of(self.sha256, self.seed))
+
+    @property
+    def complete(self) -> bool:
+        """Whether no exercise is left without points by a failure of the infrastructure."""
+        return all(result.points is not None for result in self.exercises.values())
+
+
+def version_of(sha256: str, seed: int) -> str:
+    """Return what tells one version of a submission, graded with one seed, from others."""
+    return f"{sha256[:12]}-{seed}"
+
+
+def numeric(id: str) -> list[int]:
+    """Return an exercise's number for sorting, so that 1.10 comes after 1.9."""
+    return [int(part) for part in re.findall(r"\d+", id)]
+
+
+def worth_of(parts: Iterable[Mapping[str, Result | Written]]) -> dict[str, float]:
+    """Return what each exercise is worth, by number, of all students' results or written answers."""
+    worth = {id: part.possible for own in parts for id, part in own.items()}
+    return {id: worth[id] for id in sorted(worth, key=numeric)}
+
+
+def is_undefined(result: Result) -> bool:
+    """Tell whether an answer's cell ran, but defined no function of the exercise's name."""
+    return result.message.startswith("Your cell defines no function")
+
+
+def name_error(result: Result) -> str:
+    """Return the first NameError that an answer met, such as "NameError: name 'x' is not defined", or nothing."""
+    texts = [result.message, *(call.got for call in result.calls if not call.passed)]
+    return next((match[0] for text in texts if (match := NAME_ERROR.search(text))), "")
+
+
+def path_of(folder: Path, student: str) -> Path:
+    """Return where a student's record lies. Raises ``ValueError`` for a name that can't be a file's."""
+    safe = bool(student) and student not in (".", "..") and not re.search(r"[/\\\x00-\x1f]", student)
+    require(
+        safe and len(student.encode("utf-8", "replace")) <= 200,
+        f"student {student!r} can't be a file's name: rename the submission",
+    )
+    return folder / "results" / f"{student}.json"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file beside and rename it, so that a crash at any moment leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}-{get_ident()}.new")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside and rename it."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write(folder: Path, record: Record) -> Path:
+    """Write a record into `folder`; return its path."""
+    path = path_of(folder, record.student)
+    write_text(path, json.dumps(asdict(record), indent=1) + "\n")
+    return path
+
+
+def from_json(value: Mapping) -> Record:
+    """Return the record of parsed JSON. Raises ``KeyError`` or ``TypeError`` if it is of another form."""
+    exercises = {
+        id: Result(**{**result, "calls": [Call(**call) for call in result["calls"]]})
+        for id, result in value["exercises"].items()
+    }
+    written = {id: Written(**answer) for id, answer in value["written"].items()}
+    return Record(**{**value, "exercises": exercises, "written": written})
+
+
+def read(path: Path) -> Record:
+    """Return the record in a file. Raises ``ValueError`` naming a file that holds none, ``FileNotFoundError``."""
+    try:
+        return from_json(json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is no result of `course grade`: delete it, and grade again") from None
+
+
+def read_all(folder: Path) -> list[Record]:
+    """Return all records of a folder of results, by student. Raises ``FileNotFoundError`` if there is none."""
+    paths = sorted((folder / "results").glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(f"no results in {folder / 'results'}: run `course grade` first")
+    return [read(path) for path in paths]

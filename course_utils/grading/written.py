@@ -1,0 +1,161 @@
+"""Written answers, collected for marking by hand in a spreadsheet, and the points and comments that come back."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from course_utils.errors import require
+from course_utils.grading.records import Record, Written, numeric
+from course_utils.grading.tables import find_student, number, read_csv, to_csv
+
+COLUMNS = ("student", "exercise", "possible", "points", "comment", "changed", "answer", "version")
+PLACEHOLDER = "Write here."  # of a lecture that is not in this course
+CHANGED = "answer changed after it was marked: look at the points again, then empty this cell"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What an instructor gave to a written answer. `version` tells which text; `changed` that it is another by now."""
+
+    points: float | None
+    comment: str = ""
+    version: str = ""
+    changed: bool = False
+
+
+Marks = dict[tuple[str, str], Mark]  # by student and exercise
+
+
+def version(text: str | None) -> str:
+    """Return a short hash of an answer that no spreadsheet takes for a number."""
+    return "v" + hashlib.sha256((text or "").encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def is_empty(text: str | None) -> bool:
+    """Tell whether nothing was written: no points, and nothing to mark. Of a cell not found (None) nobody knows."""
+    return text is not None and not text.strip()
+
+
+def not_found(exercise: str) -> str:
+    """Return what to do about a written answer whose cell was not found."""
+    return f"no cell for {exercise} found: look into the file"
+
+
+def without_placeholders(record: Record, placeholders: Mapping[str, str]) -> Record:
+    """Return a record whose written answers are empty where they are still the handout's placeholder."""
+
+    def own(id: str, answer: Written) -> Written:
+        given = placeholders.get(id, PLACEHOLDER).split()
+        return replace(answer, text="") if (answer.text or "").split() == given else answer
+
+    return replace(record, written={id: own(id, answer) for id, answer in record.written.items()})
+
+
+def parse_points(cell: str, possible: float, where: str) -> float | None:
+    """Return the points in a cell, None for a blank one. Raises ``ValueError`` naming `where` for anything else."""
+    if not cell:
+        return None
+    valid = re.fullmatch(r"\d+([.,]\d+)?", cell) and float(cell.replace(",", ".")) <= possible
+    require(bool(valid), f"{where}, column points: {cell!r} is not a number from 0 to {number(possible)}")
+    return float(cell.replace(",", "."))
+
+
+def bare(cell: str) -> str:
+    """Return an exercise's number from a cell such as "exercise 1.10", which stays text in a spreadsheet."""
+    return re.sub(r"(?i)^exercise\s+", "", cell)
+
+
+def locate_student(cell: str, known: Mapping[str, Record], where: str) -> str:
+    """Return the student whom a cell names. Raises ``ValueError`` naming `where` if there is no such result."""
+    student = find_student(cell, known)
+    if student is None:
+        near = get_close_matches(cell, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "delete the row, or grade that submission"
+        raise ValueError(f"{where}, column student: {cell!r} has no result; {hint}")
+    return student
+
+
+def locate(row: Mapping[str, str], known: Mapping[str, Record], where: str) -> tuple[str, str]:
+    """Return (student, exercise) of a row. Raises ``ValueError`` naming `where` if there is no such answer."""
+    student = locate_student(row["student"], known, where)
+    exercise, asked = bare(row["exercise"]), known[student].written
+    allowed = ", ".join(asked) or "none in this lecture"
+    require(exercise in asked, f"{where}, column exercise: {row['exercise']!r} is no written one; allowed: {allowed}")
+    return student, exercise
+
+
+def read_marks(path: Path, records: Sequence[Record]) -> Marks:
+    """Return the marks in a CSV file with the columns student, exercise, points and, if there, comment.
+
+    Raises ``FileNotFoundError``, and ``ValueError`` naming row and column of an unknown student or exercise, of points
+    that are no number from 0 to what is possible, and of an answer that is there twice.
+    """
+    known = {record.student: record for record in records}
+    marks: Marks = {}
+    rows: dict[tuple[str, str], int] = {}
+    for at, row in read_csv(path, ("student", "exercise", "points")):
+        key = student, exercise = locate(row, known, f"{path}, row {at}")
+        require(key not in rows, f"{path}, row {at}: {student}, {exercise} is in row {rows.get(key)} too: delete one")
+        rows[key], answer = at, known[student].written[exercise]
+        points = parse_points(row["points"], answer.possible, f"{path}, row {at}")
+        marked, now = row.get("version", ""), version(answer.text)
+        changed = points is not None and (bool(row.get("changed")) or marked not in ("", now))
+        marks[key] = Mark(points, row.get("comment", ""), now, changed)
+    return marks
+
+
+def merge(old: Marks, new: Marks) -> Marks:
+    """Return the old marks with the new ones in their place; a row without points replaces none with points."""
+    told = {key: mark for key, mark in new.items() if mark.points is not None or not is_marked(old, key)}
+    return {**old, **told}
+
+
+def is_marked(marks: Marks, key: tuple[str, str]) -> bool:
+    """Tell whether an answer has points already."""
+    return key in marks and marks[key].points is not None
+
+
+def points_of(record: Record, exercise: str, marks: Marks) -> float | None:
+    """Return the points of a written answer: None if unmarked, changed since, or not found; 0 if it is empty."""
+    mark = marks.get((record.student, exercise))
+    if mark and mark.points is not None:
+        return None if mark.changed else mark.points
+    return 0.0 if is_empty(record.written[exercise].text) else None
+
+
+def rows_of(records: Sequence[Record], marks: Marks) -> list[tuple[Record, str, Mark]]:
+    """Return (record, exercise, mark) of each answer to be marked, all answers to one exercise together."""
+    answers = [(record, id) for record in records for id in record.written]
+    answers.sort(key=lambda answer: (numeric(answer[1]), answer[0].student))
+    return [
+        (record, id, marks.get((record.student, id), Mark(None)))
+        for record, id in answers
+        if not is_empty(record.written[id].text) or (record.student, id) in marks
+    ]
+
+
+def shown(record: Record, exercise: str) -> str:
+    """Return a written answer as the instructor reads it: that its cell was not found, where it wasn't."""
+    text = record.written[exercise].text
+    return f"({not_found(exercise)}: {record.file})" if text is None else text
+
+
+def table(records: Sequence[Record], marks: Marks) -> str:
+    """Return written.csv: the answers, and the marks so far. "exercise 1.10" stays text where 1.10 would turn 1.1."""
+    lines = [
+        [
+            record.student,
+            f"exercise {id}",
+            number(record.written[id].possible),
+            number(mark.points),
+            mark.comment,
+            CHANGED if mark.changed else "",
+            shown(record, id),
+            version(record.written[id].text),
+        ]
+        for record, id, mark in rows_of(records, marks)
+    ]
+    return to_csv([COLUMNS, *lines])

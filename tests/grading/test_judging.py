@@ -1,0 +1,108 @@
+"""What a run's numbers earn: judged without a sandbox, from messages as a worker sends them."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from course_utils.exercises.checking import Case, Exercise
+from course_utils.grading import exchange
+from course_utils.grading.assignment import prepare
+from course_utils.grading.judging import lenders, needed, result_of
+from course_utils.grading.records import Result
+from course_utils.grading.sandbox import Run
+from course_utils.grading.submission import Submission
+
+
+@pytest.fixture(scope="module")
+def assignment():
+    return prepare("01", seed=4)
+
+
+def told(id: str, values: dict[int, object], error=None, **rest) -> Run:
+    """Return a run in which the calls of an exercise gave these values."""
+    sent = {str(number): {"value": exchange.encode(value)} for number, value in values.items()}
+    messages = {
+        f"answer {id}": {"calls": None, "error": error, "printed": ""},
+        f"calls {id} 0": {"calls": json.dumps(sent), "error": None, "printed": ""},
+    }
+    return Run(told=messages, **rest)
+
+
+def test_every_right_call_earns_its_share(assignment):
+    expected = assignment.expected["1.6"]
+    assert len(expected) == 4
+    for count in range(5):
+        values = {i: value if i < count else value + 1 for i, value in enumerate(expected)}
+        result = result_of(assignment.exercises["1.6"], assignment, told("1.6", values), "")
+        assert result.points == 2 * count / 4
+        assert result.status == {0: "wrong", 4: "correct"}.get(count, "partial")
+
+
+@pytest.mark.parametrize("stopped", ["timeout", "memory", "kernel died", "infrastructure"])
+def test_calls_before_the_end_of_a_run_earn_theirs_unless_it_was_our_fault(assignment, stopped):
+    run = told("1.6", {0: assignment.expected["1.6"][0]}, stopped=stopped, why="so")
+    result = result_of(assignment.exercises["1.6"], assignment, run, "")
+    assert (result.status, result.message) == (stopped, "so")
+    assert result.points == (None if stopped == "infrastructure" else 0.5)
+    assert [call.got for call in result.calls[1:]] == ["not called"] * 3
+    values = dict(enumerate(assignment.expected["1.6"]))  # right before the run was stopped, elsewhere
+    result = result_of(assignment.exercises["1.6"], assignment, told("1.6", values, stopped=stopped, why="so"), "")
+    assert (result.status, result.points, result.message) == ("correct", 2, "")
+
+
+def test_a_renamed_function_is_named(assignment):
+    run = told("1.6", {})
+    result = result_of(assignment.exercises["1.6"], assignment, run, "def iwae_bound(w):\n    return w")
+    assert result.message == "Your cell defines no function `iwae`, but `iwae_bound`: was it renamed?"
+    assert (result.status, result.points) == ("error", 0)
+
+
+def fit_line(x, y):
+    """Return slope and intercept of the least squares."""
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+    return slope, y.mean() - slope * x.mean()
+
+
+def test_returned_weights_are_evaluated_not_compared(assignment):
+    """Any weights will do whose error is within 1 % of the least possible, which here is NumPy's."""
+    x = torch.linspace(-1, 1, 20).double()
+    y = 2 * x - 1 + x.sin() ** 2
+    best = np.polyfit(x.numpy(), y.numpy(), 1, full=True)
+
+    def accepts(args, weights):
+        return ((weights[0] * args[0] + weights[1] - args[1]) ** 2).sum() < 1.01 * best[1][0]
+
+    exercise = Exercise("1.6", "fit_line", 2, fit_line, lambda g: [Case("a line", (x, y))], "hint", accepts=accepts)
+    one = replace(assignment, cases={"1.6": exercise.cases(None)}, expected={"1.6": [fit_line(x, y)]})
+    for weights, right in [((0.0, 0.0), True), ((0.004, 0.002), True), ((0.5, 0.0), False), ((math.nan, 0.0), False)]:
+        answer = tuple(float(w + d) for w, d in zip(best[0], weights, strict=True))
+        assert (result_of(exercise, one, told("1.6", {0: answer}), "").status == "correct") == right
+
+
+def test_earlier_functions_that_an_answer_calls_are_the_students_if_right_else_ours(assignment):
+    sources = {"1.1": "def kl_bits(p, q): return 0", "1.4": "def kl_full(*args): return kl_bits(*args)"}
+    last = "def leave_one_out(*args):\n    return kl_full(*args)  # forward_kl_from_q, matched_gaussian"
+    submission = Submission("x", "", answers=sources | {"1.7": last})
+    right, wrong = Result("correct", 2, 2), Result("wrong", 0, 2)
+    assert needed(assignment, submission, {"1.1": right, "1.4": right}, "1.7") == sources  # through each other
+    ours = assignment.solutions
+    assert needed(assignment, submission, {"1.1": right, "1.4": wrong}, "1.7") == {"1.4": ours["1.4"]}
+    assert needed(assignment, submission, {"1.1": wrong, "1.4": right}, "1.7") == sources | {"1.1": ours["1.1"]}
+
+
+def test_a_missing_name_is_looked_for_in_the_students_other_cells(assignment):
+    own = ["import numpy as np", "def helper(x):\n    return x", "lam = 3", "x = helper(1)"]
+    submission = Submission("x", "", answers={"1.1": "import scipy", "1.7": "def other(): pass"}, others=own)
+
+    def lent(name):
+        result = Result("error", 0, 2, message=f"Your cell stopped with NameError: name '{name}' is not defined")
+        return list(lenders(assignment, submission, result, "1.6").values())
+
+    assert lent("np") == [own[0]]
+    assert lent("helper") == [own[1]]
+    assert lent("scipy") == ["import scipy"]  # of an earlier exercise
+    assert lent("lam") == lent("other") == lent("nothing") == []

@@ -1,0 +1,64 @@
+"""A run that is killed at random moments, and run again, ends with the gradebook of an undisturbed one."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.sandbox
+
+SIGNALS = [signal.SIGKILL] * 5 + [signal.SIGINT]  # the last to the whole group, as Ctrl-C in a terminal sends it
+ENDLESS = """\
+def iwae(log_w):
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+"""
+
+
+def start(submissions, out):
+    command = [sys.executable, "-m", "course_utils.cli", "grade", submissions, "--lecture=01", f"--out={out}"]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([*command, "--jobs=2", "--seed=3", "--seconds=2"], start_new_session=True, **streams)
+
+
+def files(out):
+    """Return what a gradebook says: all files but the list of what changed in the last run."""
+    return {
+        path.relative_to(out): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.name != "changes.csv" and not path.name.startswith(".")
+    }
+
+
+def test_killed_at_five_random_moments(tmp_path, write_submission):
+    for i in range(4):
+        write_submission(tmp_path / "in" / f"student {i}.ipynb", {"1.2": None} if i % 3 else {})
+    write_submission(tmp_path / "in" / "endless.ipynb", {"1.6": ENDLESS})
+    start_of_run = time.monotonic()
+    assert start(tmp_path / "in", tmp_path / "calm").wait(300) == 0
+    seconds = time.monotonic() - start_of_run
+    draw, done = random.Random(5), []
+    for number in SIGNALS:
+        process = start(tmp_path / "in", tmp_path / "killed")
+        time.sleep(draw.uniform(0.3, 0.6) * seconds)
+        tree = psutil.Process(process.pid).children(recursive=True)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        assert process.wait(30) != 0 or done  # not through already, the first time
+        _, left = psutil.wait_procs(tree, timeout=20)
+        assert not left, "a process outlived the grader"
+        done.append(len(list((tmp_path / "killed" / "results").glob("*.json"))))
+    assert start(tmp_path / "in", tmp_path / "killed").wait(300) == 0
+    assert done == sorted(done) and done[-1] > 0  # nothing that was done was lost
+    assert files(tmp_path / "killed") == files(tmp_path / "calm")

@@ -1,0 +1,110 @@
+"""Similar answers: renamed copies are found, honest ones are left alone."""
+
+import pytest
+
+from course_utils.grading.records import Record, Result
+from course_utils.grading.similarity import runs, similar_pairs, tokens
+
+STUB = '''def entropy(p: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of tables (..., C): result (...)."""
+    raise NotImplementedError("Exercise 1.2")
+'''
+LOOP = '''def entropy(p):
+    """Return the entropy of tables."""
+    total = torch.zeros(p.shape[:-1], dtype=p.dtype)
+    for k in range(p.shape[-1]):
+        column = p[..., k]
+        positive = column > 0  # log 0 is not wanted
+        total[positive] -= column[positive] * torch.log(column[positive])
+    return total
+'''
+COPY = """def entropy( p ):
+    # my own idea
+    result = torch.zeros( p.shape[:-1],
+                          dtype=p.dtype )
+
+    for index in range( p.shape[-1] ):
+        part = p[..., index];
+        mask = part > 0
+        result[mask] -= part[mask]*torch.log( part[mask] )
+    return result  # done
+"""
+OTHER = """def entropy(p):
+    safe = torch.where(p > 0, p, torch.ones_like(p))
+    return -(safe.log() * p).sum(dim=-1).clamp(min=0.0)
+"""
+THIRD = """def entropy(p):
+    logs = torch.special.entr(p)
+    answer = torch.einsum("...c->...", logs)
+    assert answer.shape == p.shape[:-1], "one dimension less"
+    return answer
+"""
+SHORT = "def entropy(p):\n    return -torch.xlogy(p, p).sum(-1)\n"
+
+
+def submissions(**sources: str) -> list[Record]:
+    """One record a student, each with one answer."""
+    return [
+        Record(name, "01_kl_and_elbo", "", "", 0, "bubblewrap", exercises={"1.2": Result("correct", 2.0, 2.0, source)})
+        for name, source in sources.items()
+    ]
+
+
+def names(records: list[Record]) -> list[tuple[str, str]]:
+    """The pairs that are reported."""
+    return [pair.students for pair in similar_pairs(records, {"1.2": STUB})]
+
+
+def test_a_renamed_copy_with_other_comments_and_layout_is_found():
+    (pair,) = similar_pairs(submissions(ada=LOOP, bob=OTHER, eve=COPY, fay=THIRD, gus=SHORT), {"1.2": STUB})
+    assert pair.students == ("ada", "eve")
+    assert pair.alike[0].exercise == "1.2"
+    assert pair.alike[0].sources == (LOOP, COPY)
+    assert 0.99 < pair.alike[0].cosine <= 1.0
+
+
+def test_independent_solutions_are_not_reported():
+    assert names(submissions(ada=LOOP, bob=OTHER, fay=THIRD, gus=SHORT)) == []
+
+
+@pytest.mark.parametrize("source", [SHORT, STUB, "", LOOP])
+def test_what_everybody_writes_is_not_reported(source):
+    assert names(submissions(**{f"student{i}": source for i in range(30)})) == []
+
+
+def test_a_short_answer_of_two_is_not_reported():
+    assert (
+        names(submissions(ada="def f(p):\n    return p.sum(-1)", bob="def f(p):\n    return p.sum(-1)", eve=LOOP)) == []
+    )
+
+
+def test_pairs_with_more_in_common_come_first_and_exercises_are_listed():
+    records = submissions(ada=LOOP, bob=COPY, eve=OTHER, fay=OTHER, gus=THIRD)
+    longer = LOOP.replace(
+        "return total", "assert not total.isnan().any(), 'no nan may come out'\n    return total + 0.0"
+    )
+    for record, source in zip(records, [longer, longer, SHORT, "x = 1", ""], strict=True):
+        record.exercises["1.3"] = Result("correct", 1.0, 1.0, source)
+    pairs = similar_pairs(records)
+    assert [pair.students for pair in pairs] == [("ada", "bob"), ("eve", "fay")]
+    assert [answer.exercise for answer in pairs[0].alike] == ["1.2", "1.3"]
+    assert pairs[0].evidence > pairs[1].evidence
+
+
+@pytest.mark.parametrize(
+    "broken", ["def f(:\n  '''never closed", "x = (((", "  a\n b\nc", "%%time\n!ls 'x", "\x00", "π = ½"]
+)
+def test_code_that_is_not_python_is_compared_all_the_same(broken):
+    assert isinstance(tokens(broken), list)
+    assert names(submissions(ada=LOOP, bob=COPY + broken, eve=OTHER)) == [("ada", "bob")]
+
+
+def test_comments_docstrings_and_names_leave_no_trace():
+    assert runs(LOOP) == runs(COPY)
+    assert tokens('"""Say."""\nx = "kept"  # gone\n') == ["x", "=", '"kept"']
+
+
+def test_an_empty_class_has_no_pairs():
+    assert similar_pairs([]) == []
+    assert names(submissions(ada=LOOP)) == []
+    assert names(submissions(ada="", bob="")) == []
