@@ -91,7 +91,9 @@ def bubblewrap(budget: Budget, secrets: list[Path]) -> list[str]:
     """Return the command that makes a sandbox and keeps it until it is killed."""
     paths = readable()
     command = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    command += ["--uid", "0", "--gid", "0"]  # else, for ordinary users, a second user namespace that can't be entered
     command += ["--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    command += ["--size", str(budget.disk), "--tmpfs", "/tmp", "--dir", FOLDER]
     for path in paths:
         command += ["--ro-bind", path, path]
     for link in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
@@ -103,7 +105,6 @@ def bubblewrap(budget: Budget, secrets: list[Path]) -> list[str]:
         command += ["--ro-bind-try", path, path]
     command += mask(paths, [PACKAGE / "exercises", PACKAGE.parent / "solutions", *secrets])
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(budget.disk), "--tmpfs", "/dev/shm"]
-    command += ["--size", str(budget.disk), "--tmpfs", "/tmp", "--dir", FOLDER]
     return [*command, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
 
 

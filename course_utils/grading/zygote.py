@@ -33,7 +33,7 @@ WARM = (
     "course_utils.grading.worker",
 )
 NOT_HERE = ("course_utils.exercises", "course_utils.grading", "course_utils.cli", "course_utils.bootstrap")
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 KEYCTL, JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1  # system call by machine, its first argument
 CAPABILITY_VERSION_3 = 0x20080522
 libc = ctypes.CDLL(None, use_errno=True)
@@ -72,7 +72,8 @@ def enter(namespaces: list[int]) -> None:
 
 
 def drop_privileges() -> None:
-    """Give up all capabilities in the sandbox, and the way to new ones."""
+    """Give up all capabilities in the sandbox, and the way to new ones; stay visible to the watch outside."""
+    checked(libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     checked(libc.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)())))
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
