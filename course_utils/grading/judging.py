@@ -221,9 +221,9 @@ def run_alone(
     if seconds <= 0:
         run = Run(stopped="timeout", why=f"the submission's {grounds.budget.total_seconds:g} s were used up before")
         return result_of(exercise, assignment, run, source)
-    sources = needed(assignment, submission, results, id) | {id: source}
-    called = {id: [[i] for i in range(len(assignment.cases[id]))]}
-    ours = [other for other in sources if sources[other] == assignment.solutions[other]]
+    before = needed(assignment, submission, results, id)
+    ours = [other for other in before if before[other] != submission.answers.get(other)]
+    sources, called = before | {id: source}, {id: [[i] for i in range(len(assignment.cases[id]))]}
     end, lent = time.monotonic() + seconds, {}
     while True:
         run = grounds.run(job(assignment, lent | sources, called), end - time.monotonic())
