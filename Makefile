@@ -28,7 +28,7 @@ bench: environment  ## measure against peers; prints ratios
 
 environment:
 	@for python in $(PYTHON); do \
-	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && exec $$python course_utils/bootstrap.py; \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && exec $$python course_tools/bootstrap.py; \
 	done; echo "No Python 3.11 or newer found as $(PYTHON): install one from https://www.python.org/downloads/" >&2; exit 1
 
 .PHONY: help lab test lectures notebooks checkpoints bench environment

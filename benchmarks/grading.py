@@ -40,9 +40,9 @@ import psutil
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
-from course_utils import bootstrap
-from course_utils.notebook_source import exercise_of, inject
-from course_utils.notebooks import find_lecture, read_notebook
+from course_tools import bootstrap
+from course_tools.notebook_source import exercise_of, inject
+from course_tools.notebooks import find_lecture, read_notebook
 
 PINS = [
     "nbgrader==0.9.6",
@@ -75,8 +75,8 @@ def marked(cell: NotebookNode, id: str, **kind) -> NotebookNode:
 
 def peers_notebook(nb: NotebookNode) -> NotebookNode:
     """Return the set-up and the exercises of a lecture, each with its test, as nbgrader wants them."""
+    from course_tools.grading.judge.assignment import code_of
     from course_utils.exercises.divergences import EXERCISES
-    from course_utils.grading.assignment import code_of
 
     made = new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     made.cells = [marked(cell, f"setup-{i}") for i, cell in enumerate(code_of(nb))]
@@ -201,7 +201,7 @@ def nbgrader(course: Path, *arguments: str) -> None:
 def course(submissions: Path, out: Path, jobs: int) -> None:
     """Run the course's grader: sandbox, tables, pages."""
     options = {"lecture": LECTURE, "out": out, "jobs": jobs, "seed": SEED}
-    run("course_utils.cli", "grade", submissions, *(f"--{name}={value}" for name, value in options.items()))
+    run("course_tools.cli", "grade", submissions, *(f"--{name}={value}" for name, value in options.items()))
 
 
 def by_course(folder: Path, jobs: int) -> None:

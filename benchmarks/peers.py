@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from course_utils import bootstrap
+from course_tools import bootstrap
 
 REST = 0.2  # seconds; OpenBLAS's threads need about 0.1
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import bootstrap
+from course_tools import bootstrap
 
 Usage = namedtuple("Usage", "total used free")
 PROJECT = '[project]\nname = "tiny-course"\ndependencies = ["tiny"]\n'
@@ -32,8 +32,8 @@ def make_wheel(folder: Path) -> None:
 def made_once(tmp_path_factory) -> Path:
     """A small course whose environment holds only `tiny`, made by the script as a user would call it."""
     root = tmp_path_factory.mktemp("course")
-    (root / "course_utils").mkdir()
-    shutil.copy(bootstrap.__file__, root / "course_utils")
+    (root / "course_tools").mkdir()
+    shutil.copy(bootstrap.__file__, root / "course_tools")
     (root / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
     (root / "pyproject.toml").write_text(PROJECT)
     make_wheel(root)
@@ -92,7 +92,7 @@ def test_installs_and_the_second_call_runs_no_pip(course, monkeypatch):
 
 
 def test_script_says_how_to_go_on(course):
-    script = [sys.executable, "course_utils/bootstrap.py"]
+    script = [sys.executable, "course_tools/bootstrap.py"]
     environment = {key: value for key, value in os.environ.items() if key != "MAKELEVEL"}
     done = subprocess.run(script, cwd=course, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from course_utils import cli, notebooks
-from course_utils.notebooks import Lecture, NotebookError
+from course_tools import cli, notebooks
+from course_tools.notebooks import Lecture, NotebookError
 
 COMMANDS = ("notebooks", "run", "lectures", "doctor", "train", "evaluate", "checkpoints")
 COMMANDS += ("release", "collect", "grade", "grade-one", "gradebook")
@@ -15,7 +15,7 @@ COMMANDS += ("release", "collect", "grade", "grade-one", "gradebook")
 def test_help_imports_nothing_heavy():
     heavy = {"torch", "matplotlib", "jupytext", "nbformat", "papermill", "ipywidgets"}
     code = (
-        "import sys\nfrom course_utils.cli import main\ntry:\n    main(['--help'])\n"
+        "import sys\nfrom course_tools.cli import main\ntry:\n    main(['--help'])\n"
         f"finally:\n    assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy():
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
-    code = "import sys\nfrom course_utils.cli import main\nsys.exit(main(sys.argv[1:]))"
+    code = "import sys\nfrom course_tools.cli import main\nsys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""

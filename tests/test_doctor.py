@@ -6,7 +6,7 @@ from importlib import metadata
 
 import pytest
 
-from course_utils import doctor
+from course_tools import doctor
 
 
 def lines_of(text: str) -> dict[str, str]:
@@ -96,7 +96,7 @@ def test_course_not_installed(without, monkeypatch):
     assert problems == ["course-utils"]
     assert doctor.install_all() in lines_of(text)["course-utils"]
     monkeypatch.setattr(sys, "prefix", "/usr")
-    assert doctor.install_all().endswith("course_utils/bootstrap.py")
+    assert doctor.install_all().endswith("course_tools/bootstrap.py")
 
 
 def test_data_found_and_not_found(tmp_path, monkeypatch):

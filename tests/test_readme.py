@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from course_tools.cli import main
 from course_utils import cards
-from course_utils.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from course_utils import cards, cli, data, gan, metrics, recipes, vae
+from course_tools import cli, recipes
+from course_utils import cards, data, gan, metrics, vae
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from course_utils import data, gan, recipes
+from course_tools import recipes
+from course_utils import data, gan
 from course_utils import divergences as D
 from course_utils.errors import choose, require
 from course_utils.metrics import mode_counts

@@ -21,7 +21,7 @@ from matplotlib import patheffects
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_utils import recipes
+from course_tools import recipes
 from course_utils.errors import choose, require
 from course_utils.plots import CLASSES, COLOURS, figure, image_grid
 from course_utils.vae import VAE, lerp, prior_grid, slerp

@@ -8,9 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_utils.grading import sandbox
-from course_utils.notebook_source import exercise_of, inject
-from course_utils.notebooks import find_lecture
+from course_tools.grading.judge import sandbox
+from course_tools.notebook_source import exercise_of, inject
+from course_tools.notebooks import find_lecture
 
 
 def pytest_runtest_setup(item):

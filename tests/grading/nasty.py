@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from course_tools.notebook_source import MARKER_LINE, exercise_of
+from course_tools.notebooks import ROOT, find_lecture, read_notebook
 from course_utils.exercises.divergences import EXERCISES
-from course_utils.notebook_source import MARKER_LINE, exercise_of
-from course_utils.notebooks import ROOT, find_lecture, read_notebook
 
 RIGHT = {
     exercise_of(cell): MARKER_LINE.sub("", cell.source)
@@ -377,7 +377,7 @@ def forward_kl_from_q(log_p, log_q):
     return Poison()
 """,
     "harness rewritten": """
-from course_utils.grading import exchange, harness
+from course_tools.grading.inside import exchange, harness
 right = ["tensor", "float64", [], [0.0]]
 exchange.encode = lambda value, depth=0: right
 harness.outcome = lambda function, arguments: {"value": right, "passed": True, "points": 99}
@@ -392,7 +392,7 @@ def forward_kl_from_q(log_p, log_q):
     value = ["tensor", "float64", [], [((r.exp() * r).mean() if len(inputs) == 1 else r.mean() + 7).item()]]
     return value
 
-import course_utils.grading.harness as h
+import course_tools.grading.inside.harness as h
 inputs = [None]
 
 def run(id, name, namespace, numbers):
@@ -408,7 +408,7 @@ honest, h.run = h.run, run
     "malformed answers": """
 import json
 from IPython.display import display
-import course_utils.grading.harness as h
+import course_tools.grading.inside.harness as h
 BAD = [
     None, 7, "x", [], [[]], {"value": 1}, {"value": ["tensor"]}, {"value": ["tensor", "float64", [10**9], [1.0]]},
     {"value": ["tensor", "float64", [-1], [1.0]]}, {"value": ["tensor", "float64", [2, 2], [1.0]]},
@@ -454,7 +454,7 @@ import os
 open("inputs.json", "w").write("{}")
 os.remove("inputs.json")
 os.chdir("/")
-import course_utils.grading.harness as h
+import course_tools.grading.inside.harness as h
 h.inputs["1.6"] = h.inputs["1.2"]
 """,
     "the interpreter's settings": """
@@ -498,9 +498,11 @@ import gc, glob, os, re, sys
 for thing in gc.get_objects():
     if type(thing).__name__ in ("Exercise", "Assignment", "Case"):
         print("LEAK", type(thing))
-if [name for name in sys.modules if re.match("course_utils.*(checking|judging|assignment)", name)]:
+if [name for name in sys.modules if re.match("course_.*(checking|judging|assignment|records|hand_in)", name)]:
     print("LEAK", "modules")
-for folder in ("SUBMISSIONS", "OUT", "CANARY", "ROOT/solutions", "ROOT/lectures", "ROOT/tests", "PACKAGE/exercises"):
+tools = "ROOT/course_tools/grading/"
+hidden = ("SUBMISSIONS", "OUT", "CANARY", "ROOT/solutions", "ROOT/lectures", "ROOT/tests", "PACKAGE/exercises")
+for folder in (*hidden, tools + "judge", tools + "book", tools + "hand_in"):
     for start in ("", "/proc/1/root", "/proc/self/root", "/proc/2/cwd/../../.."):
         for path in glob.glob(start + folder + "/**/*", recursive=True):
             if os.path.isfile(path):

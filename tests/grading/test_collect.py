@@ -10,9 +10,9 @@ import zipfile
 
 import pytest
 
-from course_utils.grading import collect as collecting
-from course_utils.grading import records
-from course_utils.grading.collect import collect, describe
+from course_tools.grading.book import records
+from course_tools.grading.hand_in import collect as collecting
+from course_tools.grading.hand_in.collect import collect, describe
 
 LECTURES = ("01_kl_and_elbo", "02_vae")
 DAY = (2025, 3, 4, 10, 0, 0)
@@ -618,5 +618,6 @@ def test_a_full_disk_leaves_the_old_file(download, root, tmp_path, monkeypatch):
 
 
 def test_collecting_imports_no_torch():
-    code = "import sys\nfrom course_utils.grading import collect\nassert not {'torch', 'matplotlib'} & set(sys.modules)"
+    code = "from course_tools.grading.hand_in import collect"
+    code += "\nimport sys\nassert not {'torch', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

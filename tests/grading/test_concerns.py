@@ -2,11 +2,11 @@
 
 import pytest
 
-from course_utils.grading.concerns import concerns
-from course_utils.grading.corrections import Correction
-from course_utils.grading.gradebook import Student, entries
-from course_utils.grading.records import Call, Record, Result, Written, is_undefined, name_error
-from course_utils.grading.written import Mark
+from course_tools.grading.book.concerns import concerns
+from course_tools.grading.book.corrections import Correction
+from course_tools.grading.book.gradebook import Student, entries
+from course_tools.grading.book.records import Call, Record, Result, Written, is_undefined, name_error
+from course_tools.grading.book.written import Mark
 
 UNKNOWN = "NameError: name 'np' is not defined in the line `return np.log(p)`"
 

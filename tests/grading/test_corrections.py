@@ -2,8 +2,8 @@
 
 import pytest
 
-from course_utils.grading.corrections import Correction, read_corrections
-from course_utils.grading.records import Record, Result, Written
+from course_tools.grading.book.corrections import Correction, read_corrections
+from course_tools.grading.book.records import Record, Result, Written
 
 
 def record(student: str, *ids: str) -> Record:

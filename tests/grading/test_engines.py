@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from course_utils.grading import engines, records
-from course_utils.grading.engines import Job, Limits
-from course_utils.grading.grade import Options, grade_all
+from course_tools.grading.book import records
+from course_tools.grading.judge import engines
+from course_tools.grading.judge.engines import Job, Limits
+from course_tools.grading.judge.grade import Options, grade_all
 
 # Does what its submission's text says. Takes the options of `course grade-one`.
 UNIT = """
@@ -165,7 +166,7 @@ def gone(pid: int) -> bool:
 def test_commands_are_those_of_grade_one_with_absolute_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (command,) = engines.commands([Job("-x y", Path("a.ipynb"))], Path("out"), OPTIONS)
-    assert command[:4] == [sys.executable, "-m", "course_utils.cli", "grade-one"]
+    assert command[:4] == [sys.executable, "-m", "course_tools.cli", "grade-one"]
     assert sorted(command[4:]) == sorted([*OPTIONS, f"--out={tmp_path}/out", "--student=-x y", f"{tmp_path}/a.ipynb"])
 
 

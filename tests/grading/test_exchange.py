@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from course_tools.grading.inside import exchange
+from course_tools.grading.judge.assignment import every_exercise
 from course_utils.exercises.checking import agrees, fresh
-from course_utils.grading import exchange
-from course_utils.grading.assignment import every_exercise
 
 EXERCISES = every_exercise()
 

@@ -8,10 +8,11 @@ import sys
 import pytest
 from filelock import FileLock
 
-from course_utils import cli
-from course_utils.grading import grade, gradebook, records, sandbox
-from course_utils.grading.grade import Options, grade_all, grade_one
-from course_utils.grading.sandbox import Broken, Grounds, Run
+from course_tools import cli
+from course_tools.grading.book import gradebook, records
+from course_tools.grading.judge import grade, sandbox
+from course_tools.grading.judge.grade import Options, grade_all, grade_one
+from course_tools.grading.judge.sandbox import Broken, Grounds, Run
 
 pytestmark = pytest.mark.sandbox
 
@@ -292,7 +293,7 @@ def test_without_bubblewrap_nothing_is_run_unless_asked_for(copy, monkeypatch):
 def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(copy):
     out = copy / "full"
     out.mkdir()
-    grading = f"'{sys.executable}' -m course_utils.cli grade '{copy}/in' --lecture 01 --out '{out}'"
+    grading = f"'{sys.executable}' -m course_tools.cli grade '{copy}/in' --lecture 01 --out '{out}'"
     command = f"{grading}; echo $?; find '{out}' -type f"
     disk = ["bwrap", "--dev-bind", "/", "/", "--size", "8192", "--tmpfs", str(out)]
     done = subprocess.run([*disk, "sh", "-c", command], capture_output=True, text=True, timeout=120)

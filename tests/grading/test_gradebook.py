@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.grading import gradebook, records
-from course_utils.grading.records import Record, Result, Written
-from course_utils.grading.tables import counted, escape, number, read_csv, to_csv, unescape
+from course_tools.grading.book import gradebook, records
+from course_tools.grading.book.records import Record, Result, Written
+from course_tools.grading.book.tables import counted, escape, number, read_csv, to_csv, unescape
 
 
 def submission(student: str, *statuses: str, answer: str | None = "", **fields) -> Record:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from course_tools.grading.book.records import Result
+from course_tools.grading.hand_in.submission import Submission
+from course_tools.grading.inside import exchange
+from course_tools.grading.judge.assignment import prepare
+from course_tools.grading.judge.judging import lenders, needed, result_of
+from course_tools.grading.judge.sandbox import Run
 from course_utils.exercises.checking import Case, Exercise
-from course_utils.grading import exchange
-from course_utils.grading.assignment import prepare
-from course_utils.grading.judging import lenders, needed, result_of
-from course_utils.grading.records import Result
-from course_utils.grading.sandbox import Run
-from course_utils.grading.submission import Submission
 
 
 @pytest.fixture(scope="module")

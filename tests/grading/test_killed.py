@@ -25,7 +25,7 @@ def iwae(log_w):
 
 
 def start(submissions, out):
-    command = [sys.executable, "-m", "course_utils.cli", "grade", submissions, "--lecture=01", f"--out={out}"]
+    command = [sys.executable, "-m", "course_tools.cli", "grade", submissions, "--lecture=01", f"--out={out}"]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen([*command, "--jobs=2", "--seed=3", "--seconds=2"], start_new_session=True, **streams)
 

@@ -13,10 +13,10 @@ import matplotlib
 import psutil
 import pytest
 
+from course_tools.grading.judge.grade import Options, grade_all
+from course_tools.grading.judge.sandbox import PACKAGE, Budget
+from course_tools.notebooks import ROOT
 from course_utils.exercises.divergences import EXERCISES
-from course_utils.grading.grade import Options, grade_all
-from course_utils.grading.sandbox import PACKAGE, Budget
-from course_utils.notebooks import ROOT
 
 sys.path.insert(0, str(Path(__file__).parent))
 import nasty  # noqa: E402  (beside this file)

@@ -5,12 +5,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from course_utils.grading import pages
-from course_utils.grading.corrections import Correction
-from course_utils.grading.gradebook import Student, entries
-from course_utils.grading.records import STATUSES, Call, Record, Result, Written
-from course_utils.grading.similarity import similar_pairs
-from course_utils.grading.written import Mark
+from course_tools.grading.book import pages
+from course_tools.grading.book.corrections import Correction
+from course_tools.grading.book.gradebook import Student, entries
+from course_tools.grading.book.records import STATUSES, Call, Record, Result, Written
+from course_tools.grading.book.similarity import similar_pairs
+from course_tools.grading.book.written import Mark
 
 EVIL = "</script></pre></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7*7 }}"
 VOID = {"meta", "br", "line", "rect", "img", "link", "input"}

@@ -6,10 +6,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from course_utils import notebooks
-from course_utils.grading import release as releasing
-from course_utils.grading.release import fault, registered, release, release_all
-from course_utils.notebooks import NotebookError, all_lectures, find_lecture
+from course_tools import notebooks
+from course_tools.grading.hand_in import release as releasing
+from course_tools.grading.hand_in.release import fault, registered, release, release_all
+from course_tools.notebooks import NotebookError, all_lectures, find_lecture
 
 SOURCE = """# Lecture {n}
 

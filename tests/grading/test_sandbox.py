@@ -5,8 +5,8 @@ from contextlib import closing
 import psutil
 import pytest
 
-from course_utils.grading import sandbox
-from course_utils.grading.sandbox import Budget, Grounds
+from course_tools.grading.judge import sandbox
+from course_tools.grading.judge.sandbox import Budget, Grounds
 
 pytestmark = pytest.mark.sandbox
 

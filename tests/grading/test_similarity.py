@@ -2,8 +2,8 @@
 
 import pytest
 
-from course_utils.grading.records import Record, Result
-from course_utils.grading.similarity import runs, similar_pairs, tokens
+from course_tools.grading.book.records import Record, Result
+from course_tools.grading.book.similarity import runs, similar_pairs, tokens
 
 STUB = '''def entropy(p: torch.Tensor) -> torch.Tensor:
     """Return the entropy of tables (..., C): result (...)."""

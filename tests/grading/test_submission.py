@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from course_utils.exercises.divergences import EXERCISES
-from course_utils.grading.submission import (
+from course_tools.grading.hand_in.submission import (
     LARGEST,
     Wanted,
     aliases_of,
@@ -14,6 +13,7 @@ from course_utils.grading.submission import (
     read_submission,
     written_text,
 )
+from course_utils.exercises.divergences import EXERCISES
 
 SETUP = """
 from course_utils import divergences as dv, plots

@@ -5,9 +5,9 @@ import io
 
 import pytest
 
-from course_utils.grading import written
-from course_utils.grading.records import Record, Written
-from course_utils.grading.written import Mark, merge, points_of, read_marks, table
+from course_tools.grading.book import written
+from course_tools.grading.book.records import Record, Written
+from course_tools.grading.book.written import Mark, merge, points_of, read_marks, table
 
 
 def record(student: str, **answers: str | None) -> Record:

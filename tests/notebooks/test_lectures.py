@@ -16,9 +16,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_utils import notebooks
-from course_utils.notebook_source import exercise_of, inject, read_source, tags_in, verified_in
-from course_utils.notebooks import ROOT, Lecture, NotebookError, code_cells
+from course_tools import notebooks
+from course_tools.notebook_source import exercise_of, inject, read_source, tags_in, verified_in
+from course_tools.notebooks import ROOT, Lecture, NotebookError, code_cells
 
 LECTURES = sorted(path.stem for path in (ROOT / "solutions").glob("[0-9][0-9]_*.md"))
 PARAMETERS = {"dataset", "device", "seed", "budget", "data_root"}

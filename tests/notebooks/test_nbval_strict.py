@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_utils.notebooks import execute
+from course_tools.notebooks import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = [

@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbformat import read
 
-from course_utils import notebooks
-from course_utils.notebook_source import (
+from course_tools import notebooks
+from course_tools.notebook_source import (
     inject,
     publish,
     read_source,
@@ -20,7 +20,7 @@ from course_utils.notebook_source import (
     twin_notebook,
     verified_in,
 )
-from course_utils.notebooks import Lecture, NotebookError
+from course_tools.notebooks import Lecture, NotebookError
 
 IDS = [
     "lecture-7-a-small-markdown-1",

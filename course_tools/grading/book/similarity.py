@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from course_utils.grading.records import Record
+from course_tools.grading.book.records import Record
 
 RUN = 6  # tokens
 COSINE = 0.8  # the least that two answers to one exercise have to agree to be named …

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from course_tools.grading.book.records import Record, Written, numeric
+from course_tools.grading.book.tables import find_student, number, read_csv, to_csv
 from course_utils.errors import require
-from course_utils.grading.records import Record, Written, numeric
-from course_utils.grading.tables import find_student, number, read_csv, to_csv
 
 COLUMNS = ("student", "exercise", "possible", "points", "comment", "changed", "answer", "version")
 PLACEHOLDER = "Write here."  # of a lecture that is not in this course

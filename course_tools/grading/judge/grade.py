@@ -15,17 +15,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from course_tools.grading.book import records
+from course_tools.grading.book.gradebook import State, gather_corrections, published
+from course_tools.grading.book.records import STOPPED, Record, Result, Written
+from course_tools.grading.book.tables import to_csv
+from course_tools.grading.hand_in.submission import Submission, read_submission
+from course_tools.grading.judge import engines
+from course_tools.grading.judge.assignment import Assignment, prepare
+from course_tools.grading.judge.engines import Limits
+from course_tools.grading.judge.judging import judge, key_of
+from course_tools.grading.judge.sandbox import Budget, Grounds
+from course_tools.notebooks import all_lectures, find_lecture
 from course_utils.errors import choose, require
-from course_utils.grading import engines, records
-from course_utils.grading.assignment import Assignment, prepare
-from course_utils.grading.engines import Limits
-from course_utils.grading.gradebook import State, gather_corrections, published
-from course_utils.grading.judging import judge, key_of
-from course_utils.grading.records import STOPPED, Record, Result, Written
-from course_utils.grading.sandbox import Budget, Grounds
-from course_utils.grading.submission import Submission, read_submission
-from course_utils.grading.tables import to_csv
-from course_utils.notebooks import all_lectures, find_lecture
 
 Change = tuple[str, str, str, str]  # student, exercise, before, after
 SEEDS = 2**31

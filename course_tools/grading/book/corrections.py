@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from course_tools.grading.book.records import Record, worth_of
+from course_tools.grading.book.tables import number, read_csv
+from course_tools.grading.book.written import bare, locate_student, parse_points
 from course_utils.errors import require
-from course_utils.grading.records import Record, worth_of
-from course_utils.grading.tables import number, read_csv
-from course_utils.grading.written import bare, locate_student, parse_points
 
 COLUMNS = ("student", "exercise", "points", "reason")
 

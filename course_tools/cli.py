@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 
 def notebooks(args: argparse.Namespace) -> int:
     """Make the notebooks from their sources and run what changed; with --check only tell what is stale."""
-    from course_utils import notebooks
+    from course_tools import notebooks
 
     if args.check:
         stale = notebooks.check()
@@ -42,8 +42,8 @@ def split_parameter(text: str) -> tuple[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Run one lecture from top to bottom, with other parameters if you like."""
-    from course_utils.notebooks import ROOT
-    from course_utils.notebooks import run as run_lecture
+    from course_tools.notebooks import ROOT
+    from course_tools.notebooks import run as run_lecture
 
     parameters = dict(split_parameter(text) for text in args.parameters)
     print(f"executed: {run_lecture(args.lecture, parameters, args.out or ROOT / 'build')}")
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
 def lectures(args: argparse.Namespace) -> int:
     """Run every lecture with its default parameters into build/, and print a table of seconds."""
-    from course_utils.notebooks import ROOT, NotebookError, all_lectures
-    from course_utils.notebooks import run as run_lecture
+    from course_tools.notebooks import ROOT, NotebookError, all_lectures
+    from course_tools.notebooks import run as run_lecture
 
     table = []
     for lecture in all_lectures():
@@ -69,14 +69,15 @@ def lectures(args: argparse.Namespace) -> int:
 
 def doctor(args: argparse.Namespace) -> int:
     """Print one screen on versions, device, memory, data and widgets, and how to mend what is wrong."""
-    from course_utils import doctor
+    from course_tools import doctor
 
     return doctor.main()
 
 
 def train(args: argparse.Namespace) -> int:
     """Train one of the networks that the package ships, or go on where that was stopped, and write its card."""
-    from course_utils import cards, recipes
+    from course_tools import recipes
+    from course_utils import cards
 
     card = recipes.train(args.name, args.data_root, args.device, args.out or cards.FOLDER, args.seed)
     print(recipes.describe(card))
@@ -85,7 +86,8 @@ def train(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Compute a shipped network's metrics again, beside its card; exit 1 if one differs by over 1 %% and 0.05."""
-    from course_utils import cards, recipes
+    from course_tools import recipes
+    from course_utils import cards
 
     claimed = cards.read_card(args.name)["metrics"]
     measured = recipes.evaluate(args.name, args.data_root, args.device)
@@ -99,7 +101,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def checkpoints(args: argparse.Namespace) -> int:
     """Train all networks that the package ships, one after the other."""
-    from course_utils import recipes
+    from course_tools import recipes
 
     for name in recipes.RECIPES:
         print(recipes.describe(recipes.train(name, args.data_root, args.device)), end="\n\n")
@@ -108,7 +110,7 @@ def checkpoints(args: argparse.Namespace) -> int:
 
 def release(args: argparse.Namespace) -> int:
     """Copy a lecture's notebook, or all, into a folder, ready to hand out."""
-    from course_utils.grading.release import release, release_all
+    from course_tools.grading.hand_in.release import release, release_all
 
     require(args.all != bool(args.lecture), 'give one lecture, such as "02", or --all')
     for path in release_all(args.out) if args.all else [release(args.lecture, args.out)]:
@@ -118,7 +120,7 @@ def release(args: argparse.Namespace) -> int:
 
 def collect(args: argparse.Namespace) -> int:
     """Sort what Canvas or Moodle exported into a folder of submissions, the last version of each student."""
-    from course_utils.grading.collect import collect, describe
+    from course_tools.grading.hand_in.collect import collect, describe
 
     print(describe(collect(args.download, args.out, args.lecture)))
     return 0
@@ -126,17 +128,17 @@ def collect(args: argparse.Namespace) -> int:
 
 def grading_options(args: argparse.Namespace):
     """Return the ``Options`` of a command line."""
-    from course_utils.grading.grade import Options, budget_of
+    from course_tools.grading.judge.grade import Options, budget_of
 
     return Options(args.seed, not args.unsandboxed, budget_of(args.seconds, args.memory), args.rerun, args.exercise)
 
 
 def grade(args: argparse.Namespace) -> int:
     """Grade a folder of submissions; what an earlier run has graded is kept. Exit 1 if an exercise has no grade."""
-    from course_utils.grading import gradebook
-    from course_utils.grading.engines import Limits
-    from course_utils.grading.grade import grade_all, incomplete, locked, write_changes
-    from course_utils.grading.tables import counted
+    from course_tools.grading.book import gradebook
+    from course_tools.grading.book.tables import counted
+    from course_tools.grading.judge.engines import Limits
+    from course_tools.grading.judge.grade import grade_all, incomplete, locked, write_changes
 
     jobs = args.jobs if args.jobs is not None else os.cpu_count() or 1
     require(jobs >= 1, f"--jobs {jobs}: at least 1 is needed")
@@ -163,7 +165,7 @@ def grade(args: argparse.Namespace) -> int:
 
 def grade_one(args: argparse.Namespace) -> int:
     """Grade one submission into OUT/results/STUDENT.json; a result that still holds is kept."""
-    from course_utils.grading.grade import grade_one
+    from course_tools.grading.judge.grade import grade_one
 
     student = args.student or args.submission.stem
     record = grade_one(args.submission, student, args.lecture, args.out, grading_options(args))
@@ -173,8 +175,8 @@ def grade_one(args: argparse.Namespace) -> int:
 
 def gradebook(args: argparse.Namespace) -> int:
     """Make tables and pages from the results again, with the points of written answers; runs no code."""
-    from course_utils.grading import gradebook
-    from course_utils.grading.grade import locked
+    from course_tools.grading.book import gradebook
+    from course_tools.grading.judge.grade import locked
 
     require(args.results.is_dir(), f"no results in {args.results}: give what was --out of course grade")
     with locked(args.results):
@@ -274,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"course: {error}; install what the notebooks need: pip install -e '.[lab,test]'", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        from course_utils.notebooks import NotebookError
+        from course_tools.notebooks import NotebookError
 
         if not isinstance(error, NotebookError):
             raise

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+from course_tools.grading.book import records
+from course_tools.grading.judge.assignment import every_exercise
+from course_tools.notebook_source import BEGIN, END, exercise_of
+from course_tools.notebooks import ROOT, Lecture, all_lectures, assemble, dumps, find_lecture, publication
 from course_utils.errors import require
 from course_utils.exercises.checking import Exercise
-from course_utils.grading import records
-from course_utils.grading.assignment import every_exercise
-from course_utils.notebook_source import BEGIN, END, exercise_of
-from course_utils.notebooks import ROOT, Lecture, all_lectures, assemble, dumps, find_lecture, publication
 
 
 def registered(lecture: Lecture) -> dict[str, Exercise]:

@@ -47,7 +47,7 @@ def pip_install(*requirements: str) -> str:
 def install_all() -> str:
     """Return the command that installs everything: into this environment, or from outside into a new one."""
     inside = Path(sys.prefix) == ROOT / ".venv"
-    return f"{python()} " + ("-m pip install -r requirements.txt" if inside else "course_utils/bootstrap.py")
+    return f"{python()} " + ("-m pip install -r requirements.txt" if inside else "course_tools/bootstrap.py")
 
 
 def fits(version: str, allowed: str) -> bool:

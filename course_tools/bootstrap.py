@@ -1,4 +1,4 @@
-"""Make the course's environment, `.venv` with all that requirements.txt names: `python3 course_utils/bootstrap.py`.
+"""Make the course's environment, `.venv` with all that requirements.txt names: `python3 course_tools/bootstrap.py`.
 
 Standard library only, and plain enough in its syntax for an old Python to read it and say that it is too old. Safe to
 repeat: a stamp in `.venv` tells what was installed, and while it holds nothing is done and no network is needed.

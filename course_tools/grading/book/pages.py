@@ -15,12 +15,12 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from course_utils.grading.concerns import concerns
-from course_utils.grading.gradebook import Entry, Student, mixed_seeds
-from course_utils.grading.records import STATUSES, Call, Result, is_undefined, name_error
-from course_utils.grading.similarity import COSINE, EVIDENCE, Pair
-from course_utils.grading.tables import counted, number, plural
-from course_utils.grading.written import Mark, is_empty, shown
+from course_tools.grading.book.concerns import concerns
+from course_tools.grading.book.gradebook import Entry, Student, mixed_seeds
+from course_tools.grading.book.records import STATUSES, Call, Result, is_undefined, name_error
+from course_tools.grading.book.similarity import COSINE, EVIDENCE, Pair
+from course_tools.grading.book.tables import counted, number, plural
+from course_tools.grading.book.written import Mark, is_empty, shown
 
 SIGNS = {
     "correct": "✓",

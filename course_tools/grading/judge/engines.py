@@ -23,10 +23,10 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
+from course_tools.grading.book import records
 from course_utils.errors import choose, require
-from course_utils.grading import records
 
-UNIT = (sys.executable, "-m", "course_utils.cli", "grade-one")
+UNIT = (sys.executable, "-m", "course_tools.cli", "grade-one")
 ENGINES = ("dask", "slurm")
 MAX_TASKS = 1000  # of one array: Slurm's MaxArraySize is 1001 unless a cluster says otherwise
 

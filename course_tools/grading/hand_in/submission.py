@@ -15,8 +15,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from course_tools.notebook_source import exercise_of
 from course_utils.exercises.checking import Exercise
-from course_utils.notebook_source import exercise_of
 
 LARGEST = 64 * 2**20  # bytes of a file
 NESTED = 2_000_000  # lists and objects in a file: each takes some hundred bytes of memory

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from course_utils.grading.gradebook import Entry, flags_of, together
-from course_utils.grading.records import Result, is_undefined, name_error
-from course_utils.grading.written import not_found
+from course_tools.grading.book.gradebook import Entry, flags_of, together
+from course_tools.grading.book.records import Result, is_undefined, name_error
+from course_tools.grading.book.written import not_found
 
 STOPPED = ("timeout", "memory", "kernel died")
 UNTOUCHED = ("not attempted", "missing")

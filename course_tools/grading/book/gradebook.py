@@ -7,11 +7,10 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course_utils.errors import require
-from course_utils.grading.corrections import Correction, Corrections, read_corrections
-from course_utils.grading.records import Record, read_all, worth_of, write_text
-from course_utils.grading.tables import counted, find_student, number, read_csv, to_csv, well_formed
-from course_utils.grading.written import (
+from course_tools.grading.book.corrections import Correction, Corrections, read_corrections
+from course_tools.grading.book.records import Record, read_all, worth_of, write_text
+from course_tools.grading.book.tables import counted, find_student, number, read_csv, to_csv, well_formed
+from course_tools.grading.book.written import (
     Mark,
     Marks,
     merge,
@@ -21,6 +20,7 @@ from course_utils.grading.written import (
     table,
     without_placeholders,
 )
+from course_utils.errors import require
 
 State = dict[str, dict[str, tuple[float | None, str]]]  # student → exercise → points, status
 UNTAGGED = "all exercises: found by the function's name"
@@ -273,7 +273,7 @@ def notices(everyone: Sequence[Entry], absent: Mapping[str, Student], with_stude
 
 def handout(lecture: str) -> list[NotebookNode]:
     """Return the cells of a lecture's student notebook; none if it is not in this course."""
-    from course_utils.notebooks import find_lecture, read_notebook
+    from course_tools.notebooks import find_lecture, read_notebook
 
     try:
         nb = read_notebook(find_lecture(lecture).student)
@@ -284,14 +284,14 @@ def handout(lecture: str) -> list[NotebookNode]:
 
 def stubs_of(cells: Sequence[NotebookNode]) -> dict[str, str]:
     """Return what a lecture gives to everybody as each exercise's code."""
-    from course_utils.notebook_source import exercise_of
+    from course_tools.notebook_source import exercise_of
 
     return {exercise_of(cell): cell.source for cell in cells if exercise_of(cell)}
 
 
 def placeholders_of(cells: Sequence[NotebookNode]) -> dict[str, str]:
     """Return what a lecture gives to everybody as each written answer."""
-    from course_utils.grading.submission import written_text
+    from course_tools.grading.hand_in.submission import written_text
 
     asked = [(cell.metadata.get("course", {}).get("written"), cell.source) for cell in cells]
     return {id: written_text(source) for id, source in asked if id}
@@ -329,7 +329,7 @@ def published(out: Path) -> State:
 
 def files_of(out: Path, everyone: Sequence[Entry], absent: Mapping[str, Student], lecture: str) -> dict[Path, str]:
     """Return path → text of the tables for spreadsheets and imports, of the pages, and last of published.json."""
-    from course_utils.grading import pages, similarity
+    from course_tools.grading.book import pages, similarity
 
     pairs = similarity.similar_pairs([entry.record for entry in everyone], stubs_of(handout(lecture)))
     return {

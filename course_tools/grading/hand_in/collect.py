@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from course_tools.grading.book import records
+from course_tools.notebooks import ROOT, all_lectures, find_lecture
 from course_utils.errors import require
-from course_utils.grading import records
-from course_utils.notebooks import ROOT, all_lectures, find_lecture
 
 LARGEST = 64 * 2**20  # bytes of a file
 LONGEST = 120  # bytes of a student's key

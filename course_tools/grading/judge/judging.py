@@ -13,15 +13,15 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from course_tools.grading.book.records import Call, Result
+from course_tools.grading.hand_in.submission import Submission, tokens_of
+from course_tools.grading.inside import exchange
+from course_tools.grading.judge.assignment import PARAMETERS, Assignment
+from course_tools.grading.judge.sandbox import Budget, Grounds, Run, exercise_in
 from course_utils.exercises.checking import Case, Exercise, advice_on, call, diagnose, furthest, is_right, summary
-from course_utils.grading import exchange
-from course_utils.grading.assignment import PARAMETERS, Assignment
-from course_utils.grading.records import Call, Result
-from course_utils.grading.sandbox import Budget, Grounds, Run, exercise_in
-from course_utils.grading.submission import Submission, tokens_of
 
 LONGEST = 2000  # characters of one text in a result
-HARNESS = "from course_utils.grading import harness as _harness"
+HARNESS = "from course_tools.grading.inside import harness as _harness"
 NOT_THERE = (
     "Where answers are graded there are the names that the lecture's set-up imports, those of the answer's own cell, "
     "and the functions of earlier exercises. Define what is missing in the answer's cell."

@@ -12,15 +12,17 @@ from pkgutil import iter_modules
 import torch
 from nbformat import NotebookNode
 
+import course_tools
+import course_utils
+from course_tools.grading.hand_in.submission import Wanted, aliases_of, written_text
+from course_tools.grading.inside import exchange
+from course_tools.notebook_source import MARKER_LINE, exercise_of
+from course_tools.notebooks import ROOT, find_lecture, read_notebook
 from course_utils import exercises as exercises_package
 from course_utils.errors import require
 from course_utils.exercises.checking import Case, Exercise, fresh
-from course_utils.grading import exchange
-from course_utils.grading.submission import Wanted, aliases_of, written_text
-from course_utils.notebook_source import MARKER_LINE, exercise_of
-from course_utils.notebooks import ROOT, find_lecture, read_notebook
 
-PACKAGE = Path(exercises_package.__file__).resolve().parents[1]
+PACKAGES = [Path(package.__file__).resolve().parent for package in (course_utils, course_tools)]
 PARAMETERS = {"device": "cpu"}  # over the lecture's defaults
 MODULES = [f"course_utils.exercises.{m.name}" for m in iter_modules(exercises_package.__path__) if m.name != "checking"]
 
@@ -60,7 +62,7 @@ def code_of(nb: NotebookNode) -> list[NotebookNode]:
 
 def setup_cells(nb: NotebookNode) -> list[dict]:
     """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters."""
-    first = f"from course_utils.grading import harness as _harness\n_harness.stand_in({MODULES})"
+    first = f"from course_tools.grading.inside import harness as _harness\n_harness.stand_in({MODULES})"
     cells = [{"id": "setup: harness", "source": first}]
     for number, cell in enumerate(code_of(nb), 1):
         tagged = "parameters" in cell.metadata.get("tags", [])
@@ -72,7 +74,7 @@ def code_hash(files: list[Path]) -> str:
     """Return a hash of the package's code and networks, of these files, and of all that is installed."""
     digest = hashlib.sha256()
     kinds = (".py", ".js", ".json", ".safetensors")
-    for path in [*sorted(path for path in PACKAGE.rglob("*") if path.suffix in kinds), *files]:
+    for path in [*sorted(p for package in PACKAGES for p in package.rglob("*") if p.suffix in kinds), *files]:
         digest.update(path.read_bytes())
     installed = sorted({f"{found.name} {found.version}" for found in distributions()})
     digest.update(repr([sys.version, installed]).encode())

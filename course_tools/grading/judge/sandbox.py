@@ -25,10 +25,11 @@ from pathlib import Path
 import psutil
 
 import course_utils
-from course_utils.grading import exchange
-from course_utils.grading.zygote import NAMESPACES
+from course_tools.grading.inside import exchange
+from course_tools.grading.inside.zygote import NAMESPACES
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
+INSIDE = Path(exchange.__file__).resolve().parent  # of the tools, all that a sandbox sees
 FOLDER = "/tmp/work"
 POLL = 0.1  # seconds between looks at memory and processes
 LONGEST = 64 * 2**20  # bytes that a run may tell
@@ -71,7 +72,7 @@ def import_path() -> list[str]:
 
 def readable() -> list[str]:
     """Return the folders that a kernel must see: the system's, Python's, the package's."""
-    wanted = ["/usr", sys.prefix, sys.base_prefix, str(PACKAGE), *import_path()]
+    wanted = ["/usr", sys.prefix, sys.base_prefix, str(PACKAGE), str(INSIDE), *import_path()]
     paths = {
         p for path in wanted if path and os.path.isdir(path) for p in (os.path.abspath(path), os.path.realpath(path))
     }
@@ -103,7 +104,10 @@ def bubblewrap(budget: Budget, secrets: list[Path]) -> list[str]:
             command += ["--ro-bind", link, link]
     for path in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/fonts"):
         command += ["--ro-bind-try", path, path]
-    command += mask(paths, [PACKAGE / "exercises", PACKAGE.parent / "solutions", *secrets])
+    for package in (INSIDE.parents[1], INSIDE.parents[0]):
+        command += ["--ro-bind", str(package / "__init__.py"), str(package / "__init__.py")]
+    others = [path for path in INSIDE.parent.iterdir() if path.is_dir() and path != INSIDE]
+    command += mask(paths, [PACKAGE / "exercises", PACKAGE.parent / "solutions", *others, *secrets])
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(budget.disk), "--tmpfs", "/dev/shm"]
     return [*command, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
 
@@ -126,7 +130,7 @@ class Zygote:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
-        command = [sys.executable, "-P", "-m", "course_utils.grading.zygote", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "course_tools.grading.inside.zygote", str(theirs.fileno())]
         with tempfile.TemporaryFile() as errors:
             streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors}
             own = {"pass_fds": [theirs.fileno()], "env": environment, "start_new_session": True}

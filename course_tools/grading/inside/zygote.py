@@ -30,9 +30,9 @@ WARM = (
     "ipykernel.ipkernel",
     "IPython.core.completer",
     "matplotlib_inline.backend_inline",
-    "course_utils.grading.worker",
+    "course_tools.grading.inside.worker",
 )
-NOT_HERE = ("course_utils.exercises", "course_utils.grading", "course_utils.cli", "course_utils.bootstrap")
+NOT_HERE = "course_utils.exercises"
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 KEYCTL, JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1  # system call by machine, its first argument
 CAPABILITY_VERSION_3 = 0x20080522
@@ -96,7 +96,7 @@ def set_limits(limits: dict) -> None:
 
 def be_worker(job: dict, pipe: int, sandboxed: bool) -> None:
     """Run a job in this process; does not return."""
-    from course_utils.grading import worker
+    from course_tools.grading.inside import worker
 
     try:
         checked(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))

@@ -15,7 +15,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
-from course_utils.grading import harness, provisioner
+from course_tools.grading.inside import harness, provisioner
 
 ENGINE = "course-telling"
 INJECTED = "setup: parameters"  # papermill's own cell

@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from pathlib import Path
 
-from course_utils.grading import exchange
+from course_tools.grading.inside import exchange
 
 MIME = "application/x-course-calls+json"
 INPUTS = Path("inputs.json")
