@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from course_utils import data, gan, metrics
 from course_utils.nn import DigitClassifier
-from course_utils.training import fit
+from course_utils.training import fit, run
 
 GAME = gan.Game(smooth=0.1, noise=0.1, r1=0.2)
 VARIANTS = {  # name: (options of the networks, of the game, momentum, whether the data are scaled to [-1, 1])
@@ -53,15 +53,8 @@ def digits_run(name: str, steps: int, seed: int, x: torch.Tensor, judged: Callab
     torch.manual_seed(seed)
     generator = data.generator(seed)
     net, images = gan.mlp_gan(64, **options), 2 * x - 1 if scaled else x
-    fit(
-        lambda i: game.loss(net, images[i], generator),
-        net,
-        len(x),
-        steps=steps,
-        batch_size=64,
-        betas=(momentum, 0.99),
-        generator=generator,
-    )
+    play = gan.rounds(net, game, images, gan.optimisers(net, momentum=momentum), generator=generator, steps=steps)
+    run(play, None)
     samples = net.sample(1500, data.generator(seed))
     return judged(samples / 2 + 0.5 if scaled else samples)
 

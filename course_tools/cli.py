@@ -77,19 +77,19 @@ def doctor(args: argparse.Namespace) -> int:
 def train(args: argparse.Namespace) -> int:
     """Train one of the networks that the package ships, or go on where that was stopped, and write its card."""
     from course_tools import recipes
-    from course_utils import cards
+    from course_utils import networks
 
-    card = recipes.train(args.name, args.data_root, args.device, args.out or cards.FOLDER, args.seed)
-    print(recipes.describe(card))
+    card = recipes.train(args.name, args.data_root, args.device, args.out or networks.FOLDER, args.seed)
+    print(networks.describe(card))
     return 0
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """Compute a shipped network's metrics again, beside its card; exit 1 if one differs by over 1 %% and 0.05."""
     from course_tools import recipes
-    from course_utils import cards
+    from course_utils import networks
 
-    claimed = cards.read_card(args.name)["metrics"]
+    claimed = networks.read_card(args.name)["metrics"]
     measured = recipes.evaluate(args.name, args.data_root, args.device)
     for metric, value in measured.items():
         print(f"{metric:60} card {claimed.get(metric)}   now {value}")
@@ -102,9 +102,10 @@ def evaluate(args: argparse.Namespace) -> int:
 def checkpoints(args: argparse.Namespace) -> int:
     """Train all networks that the package ships, one after the other."""
     from course_tools import recipes
+    from course_utils import networks
 
     for name in recipes.RECIPES:
-        print(recipes.describe(recipes.train(name, args.data_root, args.device)), end="\n\n")
+        print(networks.describe(recipes.train(name, args.data_root, args.device)), end="\n\n")
     return 0
 
 

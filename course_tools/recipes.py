@@ -1,50 +1,114 @@
 """How each shipped checkpoint is made and judged: `course train NAME` and `course evaluate NAME`."""
 
+import hashlib
 import json
 import math
 import os
+import pickle
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from safetensors.torch import save as save_bytes
+from torch import Tensor, nn
 
-from course_utils import cards, data, gan, metrics, vae
+from course_tools.files import atomically
+from course_utils import data, gan, metrics, networks, training, vae
 from course_utils.errors import choose, require
 from course_utils.nn import DigitClassifier
-from course_utils.training import fit
 
 CODES = 2000  # test images whose codes a map shows
 BUILD = Path("build")  # where the state of an unfinished training lies
+SAVE_EVERY = 30.0  # seconds between two saved states
+
+Optimisers = tuple[torch.optim.Optimizer, ...]
+
+
+@dataclass
+class Training:
+    """A training under way: the network, its optimisers, the random numbers, and what it will bring besides weights."""
+
+    model: nn.Module
+    optimisers: Optimisers
+    generator: torch.Generator
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    done: int = 0
+    seconds: float = 0.0
+
+    def state(self) -> dict:
+        """Return all that is needed to go on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "generator": self.generator.get_state(),
+            "extras": self.extras,
+            "done": self.done,
+            "seconds": self.seconds,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the state in the place of an earlier one."""
+        buffer = BytesIO()
+        torch.save(self.state(), buffer)
+        atomically(path, buffer.getvalue())
+
+    def resume(self, path: Path) -> None:
+        """Go on where ``save`` was called, if the file is there; ``ValueError`` if it is damaged or of another one."""
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            self.model.load_state_dict(state["model"])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            self.generator.set_state(state["generator"])
+            for key, kept in self.extras.items():
+                kept.copy_(state["extras"][key])
+            self.done, self.seconds = state["done"], state["seconds"]
+        except (RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} is damaged or of another training ({reason}); remove it to start anew") from error
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One checkpoint: what it is, its data, network, training and metrics.
 
-    `loss(model, x, y, generator)` of a batch x (B, D) in [0, 1]; `metrics(model, x, y, generator)` on the test set.
-    `watch(model, steps done, of so many)`, if given, is called before the first step and after each; `finish(model, x,
-    y)` sees the test set once the network is trained. `spread` says how far the first metric went with other seeds,
-    `course train NAME --seed 1 --out DIR`.
+    ``networks.build(constructor, arguments)`` makes the network. `loss(model, x, y, generator)` of a batch x (B, D) in
+    [0, 1], minimised by ``training.steps``; a network with a game of its own has `play` in its place: ``play(training,
+    x, steps, batch size)`` yields as ``training.steps`` does, and `optimisers(model, lr)` makes the optimisers.
+    `metrics(model, extras, x, y, generator)` on the test set. `begin(model)` returns the extras before the first step;
+    ``watch(training, steps)`` is called then and after each step; ``finish(model, x, y)`` returns more, from the test
+    set. `spread` says how far the first metric went with other seeds, `course train NAME --seed 1 --out DIR`.
     """
 
     what: str
     dataset: str
-    make: Callable[[], nn.Module]
-    loss: Callable
+    constructor: str
+    arguments: dict[str, Any]
     metrics: Callable
     epochs: int
+    loss: Callable | None = None
+    play: Callable | None = None
+    optimisers: Callable[[nn.Module, float], Optimisers] = lambda model, lr: (training.adamw(model, lr),)
     batch_size: int = 128
     lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
     seed: int = 0
-    watch: Callable | None = None
-    finish: Callable | None = None
+    begin: Callable[[nn.Module], dict[str, Tensor]] = lambda model: {}
+    watch: Callable[[Training, int], None] = lambda training, steps: None
+    finish: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] = lambda model, x, y: {}
     spread: str = "not measured"  # of the first metric over seeds
+
+    def make(self) -> nn.Module:
+        """Return the network before its training."""
+        return networks.build(self.constructor, self.arguments)
 
 
 def binary_loss(model: vae.VAE, x, y, generator, beta: float = 1.0):
@@ -53,7 +117,7 @@ def binary_loss(model: vae.VAE, x, y, generator, beta: float = 1.0):
     return vae.negative_elbo(model.terms(vae.binarise(x, generator), generator, y), beta)
 
 
-def binary_metrics(model: vae.VAE, x, y, generator) -> dict[str, float]:
+def binary_metrics(model: vae.VAE, extras, x, y, generator) -> dict[str, float]:
     """Test bounds in nats per image on one fixed binarisation, drawn with the generator, and the active units.
 
     The importance estimate of log p(x) takes 1,000 samples for each of the first 1,000 images; the margin is how far
@@ -74,19 +138,10 @@ def binary_metrics(model: vae.VAE, x, y, generator) -> dict[str, float]:
     return {name: round(value.item(), 2) for name, value in metrics.items()} | {"active units": units}
 
 
-def vae_of_two_latents() -> vae.VAE:
-    """Return an untrained VAE of MNIST with 2 latents and places for the codes of test images."""
-    model = vae.mlp_vae(784, 2, hidden=(256, 128))
-    model.register_buffer("codes", torch.zeros(CODES, 2))
-    model.register_buffer("code_labels", torch.zeros(CODES))
-    return model
-
-
-def keep_codes(model: vae.VAE, x, y) -> None:
-    """Store the posterior means and classes of the first test images with the weights: the map needs no MNIST."""
+def codes_of(model: vae.VAE, x, y) -> dict[str, Tensor]:
+    """Return the posterior means and classes of the first test images: the map needs no MNIST."""
     with torch.no_grad():
-        model.codes.copy_(model.posterior(x[:CODES])[0])
-        model.code_labels.copy_(y[:CODES])
+        return {"codes": model.posterior(x[:CODES])[0], "labels": y[:CODES]}
 
 
 def two_latents(beta: float, what: str, spread: str) -> Recipe:
@@ -94,11 +149,12 @@ def two_latents(beta: float, what: str, spread: str) -> Recipe:
     return Recipe(
         what=f"VAE, 784-256-128-2 and back, beta = {beta:g}: {what}; dynamically binarised MNIST",
         dataset="mnist",
-        make=vae_of_two_latents,
+        constructor="vae.mlp_vae",
+        arguments={"pixels": 784, "latents": 2, "hidden": [256, 128]},
         loss=partial(binary_loss, beta=beta),
         metrics=binary_metrics,
         epochs=20,
-        finish=keep_codes,
+        finish=codes_of,
         spread=spread,
     )
 
@@ -111,7 +167,7 @@ def classifier_loss(model: DigitClassifier, x, y, generator):
     return F.cross_entropy(model(moved), y)
 
 
-def classifier_metrics(model: DigitClassifier, x, y, generator) -> dict[str, float]:
+def classifier_metrics(model: DigitClassifier, extras, x, y, generator) -> dict[str, float]:
     """The share of test images that get their own class, and the distance between random halves of them."""
     features, probabilities = model.judge(x)
     first, second = features[torch.randperm(len(x), generator=generator)].chunk(2)
@@ -121,33 +177,33 @@ def classifier_metrics(model: DigitClassifier, x, y, generator) -> dict[str, flo
     }
 
 
-def classifier_with_features() -> DigitClassifier:
-    """Return an untrained classifier of MNIST with places for the features of all test images."""
-    model = DigitClassifier()
-    model.register_buffer("test_features", torch.zeros(10_000, 64))
-    return model
+def features_of(model: DigitClassifier, x, y) -> dict[str, Tensor]:
+    """Return the features of the test images: samples are judged without MNIST."""
+    return {"features": model.judge(x)[0]}
 
 
-def keep_features(model: DigitClassifier, x, y) -> None:
-    """Store the features of the test images with the weights: samples are judged without MNIST."""
-    model.test_features.copy_(model.judge(x)[0])
+def play_gan(state: Training, x: Tensor, steps: int, batch_size: int) -> Iterator[gan.Round]:
+    """Play the rounds of the GAN that is shipped: non-saturating, with the zero-centred penalty at real images."""
+    game = gan.Game(r1=0.05)
+    play = {"generator": state.generator, "steps": steps, "batch_size": batch_size, "done": state.done}
+    return gan.rounds(state.model, game, 2 * x - 1, state.optimisers, **play)
 
 
-def gan_loss(model: gan.GAN, x, y, generator):
-    """Both players' losses, non-saturating, with the zero-centred penalty at real images."""
-    return GAN_GAME.loss(model, 2 * x - 1, generator)
+def shoot(state: Training, steps: int) -> None:
+    """Keep the generator's weights where it is time."""
+    gan.Film(state.model, state.extras["film"]).shoot(state.done, steps)
 
 
-def gan_metrics(model: gan.GAN, x, y, generator) -> dict[str, float]:
+def gan_metrics(model: gan.GAN, extras, x, y, generator) -> dict[str, float]:
     """Judge 10,000 samples, and 10,000 of lecture 2's networks, with the classifier's features of the test images."""
-    judge = load("digit_classifier", x.device)
+    judge = networks.load("digit_classifier", x.device)
     real = judge.judge(x)[0]
     sampled = judge.judge(model.sample(10_000, generator) / 2 + 0.5)
     shares = sampled[1].argmax(1).bincount(minlength=10) / 10_000
     precision, recall = metrics.precision_recall(real[:5000], sampled[0][:5000])
     numbers = {"Fréchet distance": metrics.frechet(sampled[0], real)}
     for name in ("vae_mlp_20", "vae_conv_20"):
-        rival = load(name, x.device).sample(10_000, generator)
+        rival = networks.load(name, x.device).sample(10_000, generator)
         numbers[f"Fréchet distance of {name}"] = metrics.frechet(judge.judge(rival)[0], real)
     numbers |= {
         "Inception-style score": metrics.inception_score(sampled[1]),
@@ -158,13 +214,12 @@ def gan_metrics(model: gan.GAN, x, y, generator) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in numbers.items()}
 
 
-GAN_GAME = gan.Game(r1=0.05)
-
 RECIPES: dict[str, Recipe] = {
     "vae_mlp_20": Recipe(
         what="VAE, 784-500-250-20 and back, Bernoulli likelihood, dynamically binarised MNIST",
         dataset="mnist",
-        make=lambda: vae.mlp_vae(784, 20, activation=nn.ReLU),
+        constructor="vae.mlp_vae",
+        arguments={"pixels": 784, "latents": 20, "activation": "ReLU"},
         loss=binary_loss,
         metrics=binary_metrics,
         epochs=12,
@@ -173,7 +228,8 @@ RECIPES: dict[str, Recipe] = {
     "vae_conv_20": Recipe(
         what="convolutional VAE, 20 latents, Bernoulli likelihood, dynamically binarised MNIST",
         dataset="mnist",
-        make=lambda: vae.conv_vae(28, 20),
+        constructor="vae.conv_vae",
+        arguments={"side": 28, "latents": 20},
         loss=binary_loss,
         metrics=binary_metrics,
         epochs=28,
@@ -185,7 +241,8 @@ RECIPES: dict[str, Recipe] = {
     "cvae": Recipe(
         what="conditional VAE, 784-400-200-16 and back, learned prior of each class; dynamically binarised MNIST",
         dataset="mnist",
-        make=lambda: vae.mlp_vae(784, 16, hidden=(400, 200), classes=10),
+        constructor="vae.mlp_vae",
+        arguments={"pixels": 784, "latents": 16, "hidden": [400, 200], "classes": 10},
         loss=binary_loss,
         metrics=binary_metrics,
         epochs=20,
@@ -194,23 +251,26 @@ RECIPES: dict[str, Recipe] = {
     "digit_classifier": Recipe(
         what="convolutional classifier of MNIST, 64 features; with those of all test images",
         dataset="mnist",
-        make=classifier_with_features,
+        constructor="nn.DigitClassifier",
+        arguments={},
         loss=classifier_loss,
         metrics=classifier_metrics,
         epochs=10,
         lr=3e-3,
-        finish=keep_features,
+        finish=features_of,
     ),
     "gan_mnist": Recipe(
         what=f"convolutional GAN of MNIST, 32 latents, and its generator at {len(gan.MOMENTS)} moments of the training",
         dataset="mnist",
-        make=gan.conv_gan,
-        loss=gan_loss,
+        constructor="gan.conv_gan",
+        arguments={},
+        play=play_gan,
+        optimisers=gan.optimisers,
         metrics=gan_metrics,
         epochs=20,
         batch_size=64,
-        betas=(0.0, 0.99),
-        watch=gan.FilmedGAN.shoot,
+        begin=lambda model: {"film": gan.Film(model).frames},
+        watch=shoot,
     ),
 }
 
@@ -219,7 +279,7 @@ def train(
     name: str,
     root: Path | None = None,
     device: str = "auto",
-    folder: Path = cards.FOLDER,
+    folder: Path = networks.FOLDER,
     seed: int | None = None,
 ) -> dict:
     """Train a checkpoint, or go on where it was stopped; evaluate it, write weights and card, return the card.
@@ -230,76 +290,98 @@ def train(
     recipe = RECIPES[choose(name, RECIPES, "checkpoint")]
     seed = recipe.seed if seed is None else seed
     shipped = seed == recipe.seed
-    allowed = shipped or folder != cards.FOLDER
+    allowed = shipped or folder != networks.FOLDER
     require(allowed, f"seed = {seed} is not the recipe's {recipe.seed}: name a folder for it, --out DIR")
     place = data.device(device)
     images = data.load(recipe.dataset, device=place, root=root)
     x, y = images.unit(images.train.flat), images.train.labels
     torch.manual_seed(seed)  # the initial weights
     model = recipe.make().to(place)
-    generator = data.generator(seed)
+    state = Training(model, recipe.optimisers(model, recipe.lr), data.generator(seed), recipe.begin(model))
     steps = recipe.epochs * -(-len(x) // recipe.batch_size)
-    watch = partial(recipe.watch, model) if recipe.watch else lambda done, of: None
-    watch(0, steps)
-    history = fit(
-        lambda index: recipe.loss(model, x[index], y[index], generator),
-        model,
-        len(x),
-        generator=generator,
-        steps=steps,
-        batch_size=recipe.batch_size,
-        lr=recipe.lr,
-        betas=recipe.betas,
-        after_step=lambda done: watch(done, steps),
-        resume=BUILD / (f"{name}.state" if shipped else f"{name}-{seed}.state"),
-        label=name,
-    )
-    if history.interrupted:
-        raise KeyboardInterrupt
+    take_steps(recipe, state, x, y, steps, BUILD / (f"{name}.state" if shipped else f"{name}-{seed}.state"), name)
     card = {
         "what": recipe.what,
+        "constructor": recipe.constructor,
+        "arguments": recipe.arguments,
         "command": f"course train {name}" + ("" if shipped else f" --seed {seed} --out {folder}"),
         "dataset": f"{recipe.dataset}, {len(x):,} training images",
         "seed": seed,
         "steps": steps,
         "epochs": recipe.epochs,
-        "seconds": round(history.seconds),
+        "seconds": round(state.seconds),
         "hardware": f"{place.type}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}",
         "torch": torch.__version__,
     }
-    model.load_state_dict(cards.halved(model))  # judge it as it will be stored
-    if recipe.finish:
-        recipe.finish(model, images.unit(images.test.flat), images.test.labels)
-    card |= {"metrics": measure(recipe, model, images), "spread": recipe.spread}
-    return cards.save(name, model, card, folder)
+    model.load_state_dict(halved(model.state_dict()))  # judge it as it will be stored
+    test = images.unit(images.test.flat), images.test.labels
+    extras = state.extras | recipe.finish(model, *test)
+    card |= {"metrics": measure(recipe, model, halved(extras), images), "spread": recipe.spread}
+    return save(name, model, extras, card, folder)
 
 
-def load(name: str, device: str | torch.device = "cpu") -> nn.Module:
-    """Return a shipped network with its trained weights, ready to use. Raises ``ValueError`` for an unknown name."""
-    model = RECIPES[choose(name, RECIPES, "checkpoint")].make()
-    cards.load(name, model)
-    return model.eval().to(device)
+def take_steps(recipe: Recipe, state: Training, x: Tensor, y: Tensor, steps: int, path: Path, label: str) -> None:
+    """Train to the end, keeping the state in the file at `path` meanwhile; raises ``Interrupted`` on Ctrl-C."""
+    state.resume(path)
+    if state.done == 0:
+        recipe.watch(state, steps)
+    start = saved = time.perf_counter()
+    before = state.seconds
+
+    def after_step(done: int) -> None:
+        nonlocal saved
+        now = time.perf_counter()
+        state.done, state.seconds = done, before + now - start
+        recipe.watch(state, steps)
+        if now - saved > SAVE_EVERY:
+            state.save(path)
+            saved = now
+
+    if recipe.play:
+        progress = recipe.play(state, x, steps, recipe.batch_size)
+    else:
+        progress = training.steps(
+            lambda index: recipe.loss(state.model, x[index], y[index], state.generator),
+            state.optimisers[0],
+            len(x),
+            generator=state.generator,
+            steps=steps,
+            batch_size=recipe.batch_size,
+            done=state.done,
+        )
+    training.run(progress, label, after_step)
+    path.unlink(missing_ok=True)
 
 
-def evaluate(name: str, root: Path | None = None, device: str = "auto", folder: Path = cards.FOLDER) -> dict:
+def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with their real numbers in half precision; whole numbers, such as counters, stay."""
+    return {key: v.half() if v.is_floating_point() else v for key, v in tensors.items()}
+
+
+def save(name: str, model: nn.Module, extras: dict[str, Tensor], card: dict, folder: Path = networks.FOLDER) -> dict:
+    """Write weights and extras in half precision and the card with their sha256, the card last; return the card."""
+    card = {"name": name, **card, "files": {}}
+    for part, tensors in (("weights", model.state_dict()), ("extras", extras)):
+        if not tensors:
+            continue
+        content = save_bytes({key: v.detach().cpu().contiguous() for key, v in halved(tensors).items()})
+        atomically(folder / networks.file_of(name, part), content)
+        card["files"][part] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    atomically(folder / f"{name}.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    return card
+
+
+def evaluate(name: str, root: Path | None = None, device: str = "auto", folder: Path = networks.FOLDER) -> dict:
     """Return the metrics of a checkpoint as it is stored, on the whole test set, with the recipe's seed."""
     recipe = RECIPES[choose(name, RECIPES, "checkpoint")]
     place = data.device(device)
-    model = recipe.make()
-    cards.load(name, model, folder)
-    return measure(recipe, model.to(place), data.load(recipe.dataset, device=place, root=root))
+    model, card = networks.load(name, place, folder), networks.read_card(name, folder)
+    extras = networks.extras(name, place, folder) if "extras" in card["files"] else {}
+    return measure(recipe, model, extras, data.load(recipe.dataset, device=place, root=root))
 
 
 @torch.no_grad()
-def measure(recipe: Recipe, model: nn.Module, images: data.Images) -> dict:
+def measure(recipe: Recipe, model: nn.Module, extras: dict[str, Tensor], images: data.Images) -> dict:
     """Return a model's metrics on the test set, with the recipe's seed; model and images are on one device."""
     x, y = images.unit(images.test.flat), images.test.labels
-    return recipe.metrics(model.eval(), x, y, data.generator(recipe.seed))
-
-
-def describe(card: dict) -> str:
-    """Return a card as text, an item a line."""
-    return "\n".join(
-        f"{key:10} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for key, value in card.items()
-    )
+    return recipe.metrics(model.eval(), extras, x, y, data.generator(recipe.seed))

@@ -2,11 +2,10 @@
 
 import gzip
 import hashlib
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from http.client import HTTPException
 from numbers import Integral
 from pathlib import Path
@@ -43,6 +42,19 @@ def device(name: str | torch.device = "auto") -> torch.device:
     return torch.device(f"{kind}:{index}" if index else kind)
 
 
+def begin(name: str | torch.device = "auto", seed: int = 0) -> tuple[torch.device, torch.Generator]:
+    """Begin a lecture: return the device called `name` and the generator of all its random numbers, and say so.
+
+    Initial weights of networks follow `seed` too. PyTorch gets one thread: small networks are as fast on one, and far
+    faster where the machine is busy. Raises ``ValueError`` as ``device`` and ``generator`` do.
+    """
+    place, numbers = device(name), generator(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    print(f"device: {place}, seed {seed}, one thread of PyTorch {torch.__version__}")
+    return place, numbers
+
+
 _device = device  # for the functions below that have an argument of that name
 
 
@@ -55,7 +67,7 @@ def generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
     return torch.Generator(_device(device)).manual_seed(int(seed))
 
 
-def _check_draw(generator: torch.Generator, **counts: int) -> None:
+def check_draw(generator: torch.Generator, **counts: int) -> None:
     for name, value in counts.items():
         whole = isinstance(value, Integral) and value >= 1
         require(whole, f"{name} {value!r} is not allowed; it must be an integer of at least 1")
@@ -63,10 +75,6 @@ def _check_draw(generator: torch.Generator, **counts: int) -> None:
         isinstance(generator, torch.Generator),
         f"generator {generator!r} is not a torch.Generator; make one with course_utils.data.generator(seed)",
     )
-
-
-def _check_noise(noise: float) -> None:
-    require(noise >= 0, f"noise {noise!r} is not allowed; it is a standard deviation, 0 or more")
 
 
 def uniform(*shape: int, generator: torch.Generator, like: Tensor | None = None) -> Tensor:
@@ -83,7 +91,7 @@ def normal(*shape: int, generator: torch.Generator, like: Tensor | None = None) 
 
 def batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """One epoch: 0..n-1 shuffled, in int64 tensors (batch_size,) on the generator's device; the last may be shorter."""
-    _check_draw(generator, n=n, batch_size=batch_size)
+    check_draw(generator, n=n, batch_size=batch_size)
     return iter(torch.randperm(n, generator=generator, device=generator.device).split(int(batch_size)))
 
 
@@ -262,112 +270,3 @@ def _extract(archive: Path) -> None:
         os.replace(part, archive.with_suffix(""))
     finally:
         part.unlink(missing_ok=True)
-
-
-# Densities and toys
-
-
-class GaussianMixture:
-    """p(x) = sum_c w_c N(x; mu_c, diag(sigma_c²)) in d dimensions, with its exact score.
-
-    Takes weights (C,), non-negative with sum 1, means (C, d), and positive standard deviations sigmas (C,) or (C, d);
-    else raises ``ValueError``. `log_prob`, `score` and `responsibilities` compute in the dtype and on the device of x.
-    """
-
-    def __init__(self, weights: Tensor, means: Tensor, sigmas: Tensor) -> None:
-        weights, means, sigmas = (torch.as_tensor(value) * 1.0 for value in (weights, means, sigmas))  # integers too
-        require(means.ndim == 2, f"means have shape {tuple(means.shape)}; allowed: (C, d), in one dimension (C, 1)")
-        n, d = means.shape
-        for name, value, shapes in (("weights", weights, [(n,)]), ("sigmas", sigmas, [(n,), (n, d)])):
-            allowed = " or ".join(map(str, shapes))
-            require(
-                value.shape in shapes, f"{name} have shape {tuple(value.shape)}; allowed with these means: {allowed}"
-            )
-        require(
-            bool((weights >= 0).all()) and math.isclose(float(weights.sum()), 1, abs_tol=1e-5),
-            f"weights {weights.tolist()} are not allowed; none may be negative, and the sum must be 1",
-        )
-        positive = bool((sigmas > 0).all() & sigmas.isfinite().all())
-        require(positive, f"sigmas {sigmas.tolist()} are not allowed; they must be positive and finite")
-        require(bool(means.isfinite().all()), f"means {means.tolist()} are not allowed; they must be finite")
-        self.weights, self.means = weights, means
-        self.sigmas = sigmas if sigmas.ndim == 2 else sigmas[:, None].expand(n, d)
-
-    def _log_joint(self, x: Tensor) -> Tensor:
-        """log w_c + log N(x; mu_c, diag(sigma_c²)); x (…, d) to (…, C)."""
-        d = self.means.shape[1]
-        require(
-            x.is_floating_point() and x.shape[-1:] == (d,),
-            f"x has shape {tuple(x.shape)} and dtype {x.dtype}; allowed: (…, {d}), floating point",
-        )
-        weights, means, sigmas = self.weights.to(x), self.means.to(x), self.sigmas.to(x)
-        z = (x[..., None, :] - means) / sigmas  # (…, C, d)
-        return weights.log() - (z**2 / 2 + sigmas.log() + math.log(2 * math.pi) / 2).sum(-1)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats; x (…, d) to (…)."""
-        return self._log_joint(x).logsumexp(-1)
-
-    def responsibilities(self, x: Tensor) -> Tensor:
-        """p(c | x), the posterior of the component; x (…, d) to (…, C)."""
-        return self._log_joint(x).softmax(-1)
-
-    def score(self, x: Tensor) -> Tensor:
-        """grad_x log p(x) = sum_c p(c | x) (mu_c - x) / sigma_c²; x (…, d) to (…, d)."""
-        r = self.responsibilities(x)  # (…, C)
-        pull = (self.means.to(x) - x[..., None, :]) / self.sigmas.to(x) ** 2  # (…, C, d)
-        return (r[..., None] * pull).sum(-2)
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n independent draws, (n, d), on the generator's device."""
-        _check_draw(generator, n=n)
-        weights, means, sigmas = (value.to(generator.device) for value in (self.weights, self.means, self.sigmas))
-        c = torch.multinomial(weights, n, replacement=True, generator=generator)  # (n,)
-        return means[c] + sigmas[c] * normal(n, means.shape[1], generator=generator, like=means)
-
-
-def eight_gaussians(radius: float = 2.0, sigma: float = 0.1) -> GaussianMixture:
-    """Eight equal Gaussians of standard deviation `sigma` on a ring; mode k is at angle 2 pi k / 8."""
-    angle = 2 * math.pi * torch.arange(8) / 8
-    means = radius * torch.stack([angle.cos(), angle.sin()], -1)  # (8, 2)
-    return GaussianMixture(torch.full((8,), 1 / 8), means, torch.full((8,), float(sigma)))
-
-
-def two_moons(n: int, generator: torch.Generator, noise: float = 0.2) -> Tensor:
-    """Two interleaved half circles of radius 2, one about (-1, -½), one about (1, ½), plus noise; (n, 2)."""
-    _check_noise(noise)
-    angle = math.pi * uniform(n, generator=generator)
-    side = uniform(n, generator=generator).round() * 2 - 1  # +1 upper, -1 lower
-    arc = torch.stack([2 * angle.cos() - 1, 2 * angle.sin() - 0.5], -1)
-    return side[:, None] * arc + noise * normal(n, 2, generator=generator)
-
-
-def checkerboard(n: int, generator: torch.Generator) -> Tensor:
-    """Uniform on the eight squares of side 2 of a 4 × 4 board on [-4, 4]² whose column + row is even; (n, 2)."""
-    cell = torch.randint(8, (n,), generator=generator, device=generator.device)
-    column = cell // 2
-    row = 2 * (cell % 2) + column % 2
-    return 2 * (torch.stack([column, row], -1) + uniform(n, 2, generator=generator)) - 4
-
-
-def spirals(n: int, generator: torch.Generator, noise: float = 0.1) -> Tensor:
-    """Two spiral arms of one and a half turns, ±(t/3) (cos t, sin t) for t in [0, 3 pi], plus noise; (n, 2)."""
-    _check_noise(noise)
-    t = 3 * math.pi * uniform(n, generator=generator).sqrt()
-    side = uniform(n, generator=generator).round() * 2 - 1
-    return (side * t / 3)[:, None] * torch.stack([t.cos(), t.sin()], -1) + noise * normal(n, 2, generator=generator)
-
-
-TOYS: dict[str, Callable[[int, torch.Generator], Tensor]] = {
-    "two_moons": two_moons,
-    "eight_gaussians": lambda n, generator: eight_gaussians().sample(n, generator),
-    "checkerboard": checkerboard,
-    "spirals": spirals,
-}
-
-
-def toy(name: str, n: int, generator: torch.Generator) -> Tensor:
-    """n points (n, 2) of the toy called `name`, one of ``TOYS``, inside [-4, 4]², on the generator's device."""
-    choose(name, TOYS, "toy")
-    _check_draw(generator, n=n)
-    return TOYS[name](n, generator)

@@ -10,28 +10,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal
+from torch.distributions import LowRankMultivariateNormal
 
 from course_utils.data import normal
+from course_utils.densities import check_sigma, gaussian_log_prob
 from course_utils.errors import choose, require
 
 KINDS = ("forward", "reverse", "js")
 
 
 # 1.1 Divergence of tables and by Monte Carlo ---------------------------------------------------------------------
-
-
-class Estimate(NamedTuple):
-    """A Monte Carlo mean and its standard error, in the unit of the samples."""
-
-    value: Tensor
-    se: Tensor
-
-
-def estimate(samples: Tensor) -> Estimate:
-    """Return the mean of independent samples (N, ...) and its standard error, each (...)."""
-    require(len(samples) > 1, f"{len(samples)} sample given; a standard error needs at least 2")
-    return Estimate(samples.mean(0), samples.std(0) / math.sqrt(len(samples)))
 
 
 def check_table(p: Tensor, name: str = "p") -> Tensor:
@@ -61,37 +49,6 @@ def entropy_table(p: Tensor) -> Tensor:
 
 
 # 1.4 and 1.5 Divergences by quadrature on a grid, and fitting a Gaussian with each ---------------------------------
-
-
-def gaussian_log_prob(x: Tensor, mu: Tensor | float, sigma: Tensor | float) -> Tensor:
-    """Return log N(x; mu, sigma^2) elementwise, broadcast. Raises ``ValueError`` for sigma <= 0 or integer x."""
-    require(x.is_floating_point(), f"x has dtype {x.dtype}; floating point is needed: use x.double()")
-    mu, sigma = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (mu, sigma))
-    check_sigma(sigma)
-    return -0.5 * ((x - mu) / sigma) ** 2 - sigma.log() - 0.5 * math.log(2 * math.pi)
-
-
-def check_sigma(sigma: Tensor, name: str = "sigma") -> Tensor:
-    """Return `sigma` if all of it is positive; else raise ``ValueError``."""
-    require(
-        bool((sigma > 0).all()),
-        f"{name} = {sigma.min().item():.4g} is not positive; a standard deviation must be: parameterise its logarithm",
-    )
-    return sigma
-
-
-def mixture(weights, means, sigmas) -> MixtureSameFamily:
-    """Return the one-dimensional Gaussian mixture with C weights, means and standard deviations, in float64.
-
-    Raises ``ValueError`` for weights that are no table, sigma <= 0, or different lengths.
-    """
-    weights, means, sigmas = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, sigmas))
-    require(
-        weights.ndim == 1 and weights.shape == means.shape == sigmas.shape,
-        f"weights, means, sigmas have shapes {tuple(weights.shape)}, {tuple(means.shape)}, {tuple(sigmas.shape)}; "
-        "one list of the same length each is needed",
-    )
-    return MixtureSameFamily(Categorical(check_table(weights, "weights")), Normal(means, check_sigma(sigmas)))
 
 
 def alpha_of(kind: str | float) -> float | None:

@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.optim import AdamW
 
 from course_utils import data
-from course_utils.data import eight_gaussians, normal, uniform
+from course_utils.data import normal, uniform
+from course_utils.densities import eight_gaussians
 from course_utils.errors import choose, require
-from course_utils.training import fit
+from course_utils.training import adamw, batch, finite, run, set_rate
 
 LOSSES = ("minimax", "non-saturating", "wasserstein", "hinge")
 
@@ -104,16 +107,11 @@ def largest_singular_value(weight: Tensor, generator: torch.Generator, iteration
 
 
 class GAN(nn.Module):
-    """Generator (B, latents) -> (B, D) with z ~ N(0, I), and discriminator or critic (B, D) -> (B, 1).
-
-    `confidence` collects, for each batch of the training, the mean of D(x) on real and on generated examples.
-    """
+    """Generator (B, latents) -> (B, D) with z ~ N(0, I), and discriminator or critic (B, D) -> (B, 1)."""
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, latents: int):
         super().__init__()
         self.generator, self.discriminator, self.latents = generator, discriminator, latents
-        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))  # turns of the discriminator so far
-        self.confidence: list[tuple[float, float]] = []
 
     def latent(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n latents (n, latents), standard normal."""
@@ -141,34 +139,41 @@ class GAN(nn.Module):
 MOMENTS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # shares of a training
 
 
-class FilmedGAN(GAN):
-    """A GAN that keeps its generator's weights at each of ``MOMENTS`` of its training, in `film` (T, P)."""
+class Film:
+    """A generator's weights at each of ``MOMENTS`` of its training, in `frames` (T, P).
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, latents: int):
-        super().__init__(generator, discriminator, latents)
-        size = sum(v.numel() for v in self._weights())
-        self.register_buffer("film", torch.zeros(len(MOMENTS), size))
+    ``Film(players)`` is empty and is shot during a training; ``Film(players, frames)`` shows one that was shot before.
+    Raises ``ValueError`` for frames of another number or length.
+    """
 
-    def _weights(self) -> list[Tensor]:
-        """Return the generator's parameters and the running statistics of its batch normalisation."""
-        return [v for v in self.generator.state_dict().values() if v.is_floating_point()]
+    def __init__(self, players: GAN, frames: Tensor | None = None):
+        self.players = players
+        shape = len(MOMENTS), sum(v.numel() for v in weights_of(players.generator))
+        self.frames = torch.zeros(shape) if frames is None else frames
+        given = tuple(self.frames.shape)
+        require(given == shape, f"frames have shape {given}; of this generator {shape} are needed")
 
     @torch.no_grad()
     def shoot(self, done: int, steps: int) -> None:
-        """Keep the weights if ``done`` of ``steps`` is one of the moments: an ``after_step`` for ``fit``."""
+        """Keep the weights if ``done`` of ``steps`` is one of the moments."""
         for k, moment in enumerate(MOMENTS):
             if done == round(moment * steps):
-                self.film[k] = torch.cat([v.flatten() for v in self._weights()])
+                self.frames[k] = torch.cat([v.flatten() for v in weights_of(self.players.generator)]).cpu()
 
     @torch.no_grad()
-    def decode_at(self, k: int, z: Tensor) -> Tensor:
+    def decode(self, k: int, z: Tensor) -> Tensor:
         """Return the examples (n, D) of latents z (n, latents) at moment k; ``ValueError`` for an unknown one."""
         require(0 <= k < len(MOMENTS), f"k = {k}; allowed are 0 to {len(MOMENTS) - 1}")
-        generator = deepcopy(self.generator).eval()
-        weights = [v for v in generator.state_dict().values() if v.is_floating_point()]
-        for v, kept in zip(weights, self.film[k].split([v.numel() for v in weights]), strict=True):
+        generator = deepcopy(self.players.generator).eval()
+        weights = weights_of(generator)
+        for v, kept in zip(weights, self.frames[k].split([v.numel() for v in weights]), strict=True):
             v.copy_(kept.view_as(v))
         return generator(z)
+
+
+def weights_of(generator: nn.Module) -> list[Tensor]:
+    """Return the parameters of a generator and the running statistics of its batch normalisation."""
+    return [v for v in generator.state_dict().values() if v.is_floating_point()]
 
 
 def layers(
@@ -198,7 +203,7 @@ def mlp_gan(
     slope: float = 0.2,
     dropout: float = 0.3,
     generator_dropout: float = 0.0,
-) -> FilmedGAN:
+) -> GAN:
     """Return fully connected players: a generator of five layers with batch norm, a discriminator of three.
 
     `slope` is that of LeakyReLU below 0; `dropout` that of the discriminator.
@@ -206,10 +211,10 @@ def mlp_gan(
     require(latents >= 1, f"latents = {latents}; at least 1 is needed")
     generator = layers([latents, 128, 256, 256, 512, pixels], batch_norm, slope, generator_dropout)
     discriminator = layers([pixels, 256, 128, 1], False, slope, dropout)
-    return FilmedGAN(nn.Sequential(*generator, nn.Tanh()), nn.Sequential(*discriminator), latents)
+    return GAN(nn.Sequential(*generator, nn.Tanh()), nn.Sequential(*discriminator), latents)
 
 
-def conv_gan(side: int = 28, latents: int = 32, width: int = 24) -> FilmedGAN:
+def conv_gan(side: int = 28, latents: int = 32, width: int = 24) -> GAN:
     """Return convolutional players for side x side images, `side` a multiple of 4: a small Radford et al. (2016)."""
     require(side >= 4 and side % 4 == 0, f"side = {side}; a multiple of 4 is needed, such as 8 or 28")
     small, w, v = side // 4, width, width * 5 // 3
@@ -225,7 +230,7 @@ def conv_gan(side: int = 28, latents: int = 32, width: int = 24) -> FilmedGAN:
         nn.Conv2d(32, 64, 4, stride=2, padding=1), nn.LeakyReLU(0.2),  # (B, 64, side/4, side/4)
         nn.Flatten(), nn.Linear(64 * small**2, 1),
     )  # fmt: skip
-    return FilmedGAN(generator, discriminator, latents)
+    return GAN(generator, discriminator, latents)
 
 
 # 3.3 to 3.7 The game and its remedies ---------------------------------------------------------------------------------
@@ -261,32 +266,27 @@ class Game:
             require(value >= 0, f"{name} = {value}; allowed: 0 or more")
         require(self.critic_steps >= 1, f"critic_steps = {self.critic_steps}; at least 1 is needed")
 
-    def loss(self, gan: GAN, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the sum of both players' losses, (), for ``fit``: real examples x (B, D).
+    def losses(self, players: GAN, x: Tensor, turn: int, generator: torch.Generator) -> "Losses":
+        """Return both players' losses on real examples x (B, D) in the discriminator's turn number `turn`, from 0.
 
-        Each part moves its own player: the samples are detached in the first, the discriminator is frozen in the
-        second.
+        Each moves its own player: the samples are detached in the first, the discriminator is frozen in the second.
         """
-        fake = gan.generator(gan.latent(len(x), generator))
-        loss = self.discriminator_part(
-            gan, self.blurred(x, generator), self.blurred(fake.detach(), generator), generator
-        )
-        if gan.turn % self.critic_steps == 0:
-            with frozen(gan.discriminator):
-                loss = loss + generator_loss(self.kind, gan.logits(self.blurred(fake, generator)))
-        return loss
-
-    def discriminator_part(self, gan: GAN, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the discriminator's loss with its penalties, (), and note its confidence."""
-        on_real, on_fake = gan.logits(real), gan.logits(fake)
-        loss = discriminator_loss(self.kind, on_real, on_fake, *self.targets(on_real, generator))
+        fake = players.generator(players.latent(len(x), generator))
+        real, made = self.blurred(x, generator), self.blurred(fake.detach(), generator)
+        on_real, on_fake = players.logits(real), players.logits(made)
+        discriminator = discriminator_loss(self.kind, on_real, on_fake, *self.targets(on_real, generator))
         if self.gp:
-            loss = loss + self.gp * gradient_penalty(gan.logits, real, fake, generator)
-        if self.r1 and gan.turn % 4 == 0:
-            loss = loss + 4 * self.r1 * gradient_penalty(gan.logits, real, real, generator, target=0.0)
-        gan.confidence.append((on_real.sigmoid().mean().item(), on_fake.sigmoid().mean().item()))
-        gan.turn += 1
-        return loss
+            discriminator = discriminator + self.gp * gradient_penalty(players.logits, real, made, generator)
+        if self.r1 and turn % 4 == 0:
+            penalty = gradient_penalty(players.logits, real, real, generator, target=0.0)
+            discriminator = discriminator + 4 * self.r1 * penalty
+        confidence = torch.stack([on_real.detach().sigmoid().mean(), on_fake.detach().sigmoid().mean()])
+        if turn % self.critic_steps:
+            return Losses(discriminator, None, confidence)
+        with frozen(players.discriminator):
+            return Losses(
+                discriminator, generator_loss(self.kind, players.logits(self.blurred(fake, generator))), confidence
+            )
 
     def blurred(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return x with the noise that hides small differences from the discriminator."""
@@ -302,6 +302,61 @@ class Game:
             labels = torch.where(exchanged, labels.flip(0), labels)
         real, fake = labels.clamp(0, 1)
         return real, fake
+
+
+class Losses(NamedTuple):
+    """The losses of both players, () each, None for a generator that waits; the mean of D on real and on generated."""
+
+    discriminator: Tensor
+    generator: Tensor | None
+    confidence: Tensor
+
+
+class Round(NamedTuple):
+    """What a round of the game tells: how many are done, the discriminator's loss (), the share of the budget spent,
+    and the mean of D on real and on generated examples, (2,)."""
+
+    done: int
+    loss: Tensor
+    share: float
+    confidence: Tensor
+
+
+def optimisers(players: GAN, lr: float = 1e-3, momentum: float = 0.0, decay: float = 0.99) -> tuple[AdamW, AdamW]:
+    """Return an optimiser of the discriminator and one of the generator: Adam with a momentum of their own."""
+    return tuple(adamw(player, lr, (momentum, decay)) for player in (players.discriminator, players.generator))
+
+
+def rounds(
+    players: GAN,
+    game: Game,
+    x: Tensor,
+    moves: tuple[AdamW, AdamW],
+    *,
+    generator: torch.Generator,
+    steps: int,
+    batch_size: int = 64,
+    done: int = 0,
+) -> Iterator[Round]:
+    """Let both players move, a round at a time, on real examples x (N, D); yield a ``Round`` after each.
+
+    `moves` are the players' ``optimisers``. Both losses are taken where both players stand, then both move:
+    simultaneous steps, (3.4a). Rates fall as in ``training.steps``; `done` rounds were played before, in a game that
+    goes on. Raises ``ValueError`` for a number of steps below 1, ``FloatingPointError`` where a loss is not finite.
+    """
+    require(steps >= 1, f"steps = {steps}; at least 1 is needed")
+    for turn in range(done, steps):
+        index = batch(turn, len(x), batch_size, generator.initial_seed())
+        losses = game.losses(players, x[index], turn, generator)
+        for optimiser, loss in zip(moves, losses[:2], strict=True):
+            set_rate(optimiser, turn / steps)
+            optimiser.zero_grad()
+            if loss is not None:
+                loss.backward()
+        finite(losses.discriminator, moves[0])
+        for optimiser in moves:
+            optimiser.step()
+        yield Round(turn + 1, losses.discriminator.detach(), (turn + 1) / steps, losses.confidence)
 
 
 @contextmanager
@@ -334,17 +389,8 @@ def play_ring(
     """
     torch.manual_seed(seed)  # the initial weights
     generator = data.generator(seed)
-    gan = toy_gan(spectral=spectral)
-    x = RING.sample(20_000, generator)
-    fit(
-        lambda index: game.loss(gan, x[index], generator),
-        gan,
-        len(x),
-        generator=generator,
-        steps=steps,
-        lr=6e-3,
-        betas=(momentum, 0.9),
-        after_step=watch and (lambda done: watch(done, gan)),
-        label=label,
-    )
-    return gan
+    players = toy_gan(spectral=spectral)
+    x, moves = RING.sample(20_000, generator), optimisers(players, 6e-3, momentum, 0.9)
+    played = rounds(players, game, x, moves, generator=generator, steps=steps, batch_size=128)
+    run(played, label, watch and (lambda done: watch(done, players)))
+    return players

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from course_utils.data import GaussianMixture
+from course_utils.densities import GaussianMixture
 from course_utils.errors import require
 
 ENTRIES = 2**22  # of the table of distances that is held at a time: 32 MiB

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_utils.data import normal, uniform
-from course_utils.divergences import gaussian_log_prob, iwae_bound, kl_gaussian
+from course_utils.densities import gaussian_log_prob
+from course_utils.divergences import iwae_bound, kl_gaussian
 from course_utils.errors import require
 from course_utils.nn import MLP
 
@@ -282,41 +283,6 @@ class Folded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
-
-
-# 2.6 Moving through the latent space ---------------------------------------------------------------------------------
-
-
-def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Return the straight path (1 - t) a + t b: a, b (..., d) and t (n,) give (n, ..., d)."""
-    t = t.reshape(-1, *[1] * a.ndim)
-    return (1 - t) * a + t * b
-
-
-def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Return the path on the sphere: a, b (..., d) and t (n,) give (n, ..., d).
-
-    The direction turns at a constant rate from a's to b's, the norm goes linearly from one to the other; equal norms
-    keep theirs. Shoemake (1985). Where the angle is 0 or 180 degrees the straight path is returned.
-    """
-    norm_a, norm_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
-    u, v = a / norm_a.clamp(min=1e-12), b / norm_b.clamp(min=1e-12)
-    angle = torch.atan2((u - v).norm(dim=-1, keepdim=True), (u + v).norm(dim=-1, keepdim=True)) * 2  # exact near 0
-    s = t.reshape(-1, *[1] * a.ndim)
-    sin = angle.sin()
-    plane = sin.abs() > 1e-6
-    direction = (((1 - s) * angle).sin() * u + (s * angle).sin() * v) / torch.where(plane, sin, 1)
-    return torch.where(plane, ((1 - s) * norm_a + s * norm_b) * direction, lerp(a, b, t))
-
-
-def prior_grid(side: int) -> Tensor:
-    """Return a grid of 2-D latents (side, side, 2), each in the middle of a cell with the same prior mass.
-
-    Row i, column j has z = (quantile of (j + ½)/side, quantile of (side - i - ½)/side): z_2 grows upwards.
-    """
-    require(side >= 1, f"side = {side}; at least 1 is needed")
-    quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
-    return torch.stack([quantiles.expand(side, side), quantiles.flip(0)[:, None].expand(side, side)], dim=-1)
 
 
 # 2.7 A decoder that needs no latents, and remedies -----------------------------------------------------------------

@@ -1,11 +1,30 @@
-"""The numbered-equation check: every identity and inequality of a lecture is compared with numbers."""
+"""Equations are checked with numbers, Monte Carlo means have their standard errors, code stands beside its formula."""
+
+import inspect
+import math
+import textwrap
+from typing import NamedTuple
 
 import torch
+from IPython.display import display
 from torch import Tensor
 
 from course_utils.errors import choose, require
 
 SIGMAS = 4.0  # standard errors allowed between an estimate and its expectation: missed by chance once in 16,000
+
+
+class Estimate(NamedTuple):
+    """A Monte Carlo mean and its standard error, in the unit of the samples."""
+
+    value: Tensor
+    se: Tensor
+
+
+def estimate(samples: Tensor) -> Estimate:
+    """Return the mean of independent samples (N, ...) and its standard error, each (...)."""
+    require(len(samples) > 1, f"{len(samples)} sample given; a standard error needs at least 2")
+    return Estimate(samples.mean(0), samples.std(0) / math.sqrt(len(samples)))
 
 
 class EquationFails(AssertionError):
@@ -66,6 +85,17 @@ def refute(label: str, left: Tensor | float, right: Tensor | float, *, names: tu
     print(f"✗ ({label}) is wrong: {names[0]} {number(left)} · {names[1]} {number(right)}")
 
 
+def expect(holds: bool, sentence: str) -> None:
+    """Print what a training is expected to show, and whether this run shows it; a run that differs only warns.
+
+    For what hangs on a training's luck: another processor rounds otherwise, and a training amplifies it. `sentence`
+    says what is expected, with the numbers.
+    """
+    print(
+        f"✓ {sentence}" if holds else f"⚠ Your run differs from ours: we expected that {sentence}. Go on all the same."
+    )
+
+
 def describe(left: Tensor, right: Tensor, names: tuple[str, str], relation: str, errors: tuple) -> str:
     """Return what was compared: of many pairs the closest to failing an inequality, or the largest of equal ones.
 
@@ -86,3 +116,18 @@ def describe(left: Tensor, right: Tensor, names: tuple[str, str], relation: str,
 def number(value: float) -> str:
     """Return `value` with four decimals, or four significant digits where it is large; never a negative zero."""
     return f"{round(value, 4) + 0.0:.4f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def show_source(function) -> None:
+    """Display the source of a function, method or class without its docstring, and where it stands."""
+    lines, first = inspect.getsourcelines(function)
+    code = textwrap.dedent("".join(lines))
+    if doc := inspect.getdoc(function):
+        start = code.index('"""')
+        end = code.index('"""', start + 3) + 3
+        code = code[:start].rstrip() + code[end:]
+        title = f"{inspect.getmodule(function).__name__}: {doc.splitlines()[0]}"
+    else:
+        title = f"{inspect.getmodule(function).__name__}, line {first}"
+    text = textwrap.indent(textwrap.fill(title, 90), "# ") + "\n" + code.strip()
+    display({"text/plain": text, "text/markdown": f"```python\n{text}\n```"}, raw=True)

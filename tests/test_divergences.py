@@ -11,6 +11,8 @@ import torch
 from torch.distributions import Independent, Laplace, MultivariateNormal, Normal, kl_divergence
 
 from course_utils import divergences as dv
+from course_utils.densities import GaussianMixture, gaussian_log_prob
+from course_utils.verify import estimate
 
 GRID = torch.linspace(-15, 15, 3001, dtype=torch.float64)
 
@@ -65,11 +67,11 @@ def test_tables_of_different_length():
 
 def test_estimate_standard_error_against_numpy():
     samples = normal(500, 3, g=rng())
-    value, se = dv.estimate(samples)
+    value, se = estimate(samples)
     np.testing.assert_allclose(value, samples.numpy().mean(0))
     np.testing.assert_allclose(se, scipy.stats.sem(samples.numpy()))
     with pytest.raises(ValueError, match="at least 2"):
-        dv.estimate(samples[:1])
+        estimate(samples[:1])
 
 
 # Divergences on a grid: (1.5a) to (1.5e)
@@ -92,12 +94,12 @@ def test_alpha_divergence_of_gaussians_in_closed_form(alpha):
         return scipy.stats.norm.pdf(x, 0.3, 0.8) ** alpha * scipy.stats.norm.pdf(x, -0.5, 1.4) ** (1 - alpha)
 
     expected = (1 - scipy.integrate.quad(product, -30, 30)[0]) / (alpha * (1 - alpha))
-    got = dv.divergence(dv.gaussian_log_prob(GRID, 0.3, 0.8), dv.gaussian_log_prob(GRID, -0.5, 1.4), GRID, alpha)
+    got = dv.divergence(gaussian_log_prob(GRID, 0.3, 0.8), gaussian_log_prob(GRID, -0.5, 1.4), GRID, alpha)
     assert got.item() == pytest.approx(expected, abs=1e-8)
 
 
 def test_jensen_shannon_is_symmetric_bounded_and_reaches_log_2():
-    p, near, far = (dv.gaussian_log_prob(GRID, mu, 0.5) for mu in (-6.0, -5.5, 6.0))
+    p, near, far = (gaussian_log_prob(GRID, mu, 0.5) for mu in (-6.0, -5.5, 6.0))
     assert dv.divergence(p, near, GRID, "js").item() == pytest.approx(dv.divergence(near, p, GRID, "js").item())
     assert 0 < dv.divergence(p, near, GRID, "js") < math.log(2)
     assert dv.divergence(p, far, GRID, "js").item() == pytest.approx(math.log(2), abs=1e-9)
@@ -105,12 +107,12 @@ def test_jensen_shannon_is_symmetric_bounded_and_reaches_log_2():
 
 @pytest.mark.parametrize("kind", ["forward", "reverse", "js", 0.3])
 def test_integrand_is_nowhere_negative(kind):
-    p = dv.mixture([0.3, 0.7], [-2, 1], [0.5, 1.0]).log_prob(GRID)
-    assert dv.integrand(p, dv.gaussian_log_prob(GRID, 0.4, 1.5), kind).min() >= -1e-15
+    p = GaussianMixture([0.3, 0.7], [-2, 1], [0.5, 1.0]).log_prob(GRID)
+    assert dv.integrand(p, gaussian_log_prob(GRID, 0.4, 1.5), kind).min() >= -1e-15
 
 
 def test_bad_divergence_names_and_alphas():
-    log_p = dv.gaussian_log_prob(GRID, 0, 1)
+    log_p = gaussian_log_prob(GRID, 0, 1)
     with pytest.raises(ValueError, match="did you mean 'forward'"):
         dv.divergence(log_p, log_p, GRID, "foward")
     with pytest.raises(ValueError, match="outside"):
@@ -120,21 +122,21 @@ def test_bad_divergence_names_and_alphas():
 @pytest.mark.parametrize(
     ("weights", "means", "sigmas", "message"),
     [
-        ([0.5, 0.6], [0, 1], [1, 1], "sums to 1.1"),
-        ([0.5, 0.5], [0, 1], [1, -1], "sigma = -1"),
-        ([0.5, 0.5], [0, 1, 2], [1, 1], "same length"),
+        ([0.5, 0.6], [0, 1], [1, 1], "the sum must be 1"),
+        ([0.5, 0.5], [0, 1], [1, -1], "must be positive"),
+        ([0.5, 0.5], [0, 1, 2], [1, 1], "allowed with these means"),
     ],
 )
 def test_bad_mixtures(weights, means, sigmas, message):
     with pytest.raises(ValueError, match=message):
-        dv.mixture(weights, means, sigmas)
+        GaussianMixture(weights, means, sigmas)
 
 
 # Fits: (1.4a) to (1.4d)
 
 
 def test_forward_fit_is_moment_matching():
-    p = dv.mixture([0.3, 0.7], [-2, 1], [0.5, 1.0])
+    p = GaussianMixture([0.3, 0.7], [-2, 1], [0.5, 1.0])
     mean = 0.3 * -2 + 0.7 * 1
     variance = 0.3 * (0.25 + (-2 - mean) ** 2) + 0.7 * (1 + (1 - mean) ** 2)
     fit = dv.fit_gaussian(p.log_prob(GRID), GRID, "forward", mu=torch.tensor([-4.0, 0.0, 4.0]), sigma=1.0)
@@ -146,7 +148,7 @@ def test_forward_fit_is_moment_matching():
 
 def test_reverse_fit_finds_each_mode_from_its_own_side():
     """Far apart modes: the local optimum is the component itself, and costs minus the logarithm of its weight."""
-    p = dv.mixture([0.3, 0.7], [-6, 6], [0.5, 1.0])
+    p = GaussianMixture([0.3, 0.7], [-6, 6], [0.5, 1.0])
     fit = dv.fit_gaussian(p.log_prob(GRID), GRID, "reverse", mu=torch.tensor([-5.0, 5.0]), sigma=1.0)
     torch.testing.assert_close(fit.mu, torch.tensor([-6.0, 6.0]).double(), atol=2e-3, rtol=0)
     torch.testing.assert_close(fit.sigma, torch.tensor([0.5, 1.0]).double(), atol=2e-3, rtol=0)
@@ -154,10 +156,10 @@ def test_reverse_fit_finds_each_mode_from_its_own_side():
 
 
 def test_fit_agrees_with_scipy_minimiser():
-    log_p = dv.mixture([0.4, 0.6], [-1.5, 1.5], [0.7, 0.9]).log_prob(GRID)
+    log_p = GaussianMixture([0.4, 0.6], [-1.5, 1.5], [0.7, 0.9]).log_prob(GRID)
 
     def loss(theta):
-        return dv.divergence(log_p, dv.gaussian_log_prob(GRID, theta[0], math.exp(theta[1])), GRID, 0.4).item()
+        return dv.divergence(log_p, gaussian_log_prob(GRID, theta[0], math.exp(theta[1])), GRID, 0.4).item()
 
     best = scipy.optimize.minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
     fit = dv.fit_gaussian(log_p, GRID, 0.4, mu=1.0, sigma=1.0, steps=400)
@@ -167,7 +169,7 @@ def test_fit_agrees_with_scipy_minimiser():
 
 
 def test_landscape_is_the_divergence_at_each_pair():
-    log_p = dv.mixture([0.4, 0.6], [-1.5, 1.5], [0.7, 0.9]).log_prob(GRID)
+    log_p = GaussianMixture([0.4, 0.6], [-1.5, 1.5], [0.7, 0.9]).log_prob(GRID)
     mus, sigmas = torch.tensor([-1.0, 0.5]).double(), torch.tensor([0.5, 1.0, 2.0]).double()
     table = dv.landscape(log_p, GRID, "reverse", mus, sigmas)
     q = Normal(mus[1], sigmas[2])
@@ -177,7 +179,7 @@ def test_landscape_is_the_divergence_at_each_pair():
 
 
 def test_bad_fits():
-    log_p = dv.gaussian_log_prob(GRID, 0, 1)
+    log_p = gaussian_log_prob(GRID, 0, 1)
     with pytest.raises(ValueError, match="not positive"):
         dv.fit_gaussian(log_p, GRID, "forward", mu=0.0, sigma=-1.0)
     with pytest.raises(ValueError, match="steps = 0"):
@@ -217,7 +219,7 @@ def test_bad_sigmas(sigma):
     with pytest.raises(ValueError, match="sigma_q = .* not positive"):
         dv.kl_gaussian(torch.tensor(0.0), torch.tensor(sigma))
     with pytest.raises(ValueError, match="not positive"):
-        dv.gaussian_log_prob(GRID, 0.0, sigma)
+        gaussian_log_prob(GRID, 0.0, sigma)
 
 
 def test_bad_covariance():
@@ -245,9 +247,9 @@ def test_sample_moments():
     m = model()
     z, x = m.sample(50_000, rng(4))
     assert z.shape == (50_000, 3)
-    mean = dv.estimate(x)
+    mean = estimate(x)
     assert ((mean.value - m.mu).abs() < 4 * mean.se).all()
-    cov = dv.estimate((x - m.mu)[:, :, None] * (x - m.mu)[:, None, :])
+    cov = estimate((x - m.mu)[:, :, None] * (x - m.mu)[:, None, :])
     assert ((cov.value - marginal(m).covariance_matrix).abs() < 4 * cov.se).all()
 
 
@@ -287,27 +289,27 @@ def test_rotation_keeps_the_marginal():
 def test_densities_that_vanish_on_part_of_the_grid():
     """Uniform on [-1, 1] against N(0, 1): KL = -log 2 + log(2 pi)/2 + 1/6, on a grid whose ends are just inside."""
     log_p = torch.where(GRID.abs() <= 1, -math.log(2.0), -math.inf).double()
-    forward = dv.divergence(log_p, dv.gaussian_log_prob(GRID, 0.0, 1.0), GRID, "forward")
+    forward = dv.divergence(log_p, gaussian_log_prob(GRID, 0.0, 1.0), GRID, "forward")
     assert forward.item() == pytest.approx(-math.log(2) + 0.5 * math.log(2 * math.pi) + 1 / 6, abs=0.01)
-    assert dv.divergence(log_p, dv.gaussian_log_prob(GRID, 0.0, 1.0), GRID, "reverse") == math.inf
-    assert 0 < dv.divergence(log_p, dv.gaussian_log_prob(GRID, 0.0, 1.0), GRID, "js") < math.log(2)
+    assert dv.divergence(log_p, gaussian_log_prob(GRID, 0.0, 1.0), GRID, "reverse") == math.inf
+    assert 0 < dv.divergence(log_p, gaussian_log_prob(GRID, 0.0, 1.0), GRID, "js") < math.log(2)
 
 
 def test_alpha_near_its_ends_is_the_limit():
-    p, q = dv.gaussian_log_prob(GRID, 0.0, 1.0), dv.gaussian_log_prob(GRID, 1.0, 2.0)
+    p, q = gaussian_log_prob(GRID, 0.0, 1.0), gaussian_log_prob(GRID, 1.0, 2.0)
     exact = kl_divergence(Normal(1.0, 2.0), Normal(0.0, 1.0)).item()
     for alpha in (1e-12, 1e-7, 1e-5):
         assert dv.divergence(p, q, GRID, alpha).item() == pytest.approx(exact, abs=1e-3)
 
 
 def test_bad_grids_and_dtypes():
-    log_p = dv.gaussian_log_prob(GRID, 0, 1)
+    log_p = gaussian_log_prob(GRID, 0, 1)
     with pytest.raises(ValueError, match="increase"):
         dv.divergence(log_p, log_p, GRID.flip(0), "forward")
     with pytest.raises(ValueError, match="equally many"):
         dv.divergence(log_p, log_p[:-1], GRID, "forward")
     with pytest.raises(ValueError, match="floating point"):
-        dv.gaussian_log_prob(torch.arange(3), 0.5, 1.5)
+        gaussian_log_prob(torch.arange(3), 0.5, 1.5)
 
 
 @pytest.mark.parametrize("sigma", [0.0, -0.5])
@@ -351,7 +353,7 @@ def test_elbo_below_iwae_below_evidence_and_increasing():
     mean, cov = m.posterior(x)
     sigma = 1.3 * torch.linalg.eigvalsh(cov).max().sqrt().expand(3)  # bounded weights
     log_w = dv.importance_log_weights(m, x, mean, sigma, 400_000, rng(9))[:, 0]
-    bounds = [dv.estimate(dv.iwae_bound(log_w.reshape(k, -1))) for k in (1, 2, 5, 20, 100, 1000)]
+    bounds = [estimate(dv.iwae_bound(log_w.reshape(k, -1))) for k in (1, 2, 5, 20, 100, 1000)]
     exact = marginal(m).log_prob(x)[0]
     elbo = m.elbo(x, mean, sigma.square().diag())[0]
     assert abs(bounds[0].value - elbo) < 4 * bounds[0].se
@@ -386,7 +388,7 @@ def test_elbo_by_quadrature():
     m = dv.ProbabilisticPCA(torch.tensor([[1.5]]).double(), torch.zeros(1).double(), 0.6)
     x = torch.tensor([0.9], dtype=torch.float64)
     joint = m.log_prior(z[:, None]) + m.log_likelihood(x, z[:, None])
-    got = dv.elbo_quadrature(joint, dv.gaussian_log_prob(z, 0.2, 0.5), z)
+    got = dv.elbo_quadrature(joint, gaussian_log_prob(z, 0.2, 0.5), z)
     exact = m.elbo(x[None], torch.tensor([[0.2]], dtype=torch.float64), torch.tensor([[0.25]], dtype=torch.float64))
     assert got.item() == pytest.approx(exact.item(), abs=1e-9)
 
@@ -406,7 +408,7 @@ def test_naive_weights_and_effective_sample_size():
     m = model(2, 1)
     _, x = m.sample(1, rng(17))
     weights = dv.naive_log_weights(m, x, 100_000, rng(18)).exp()
-    mean = dv.estimate(weights[:, 0])
+    mean = estimate(weights[:, 0])
     assert abs(mean.value - marginal(m).log_prob(x)[0].exp()) < 4 * mean.se
     w = torch.tensor([1.0, 2.0, 3.0])
     assert dv.effective_sample_size(w.log()).item() == pytest.approx(36 / 14)
@@ -442,7 +444,7 @@ def test_bad_numbers_of_draws(k):
 def test_gradient_estimators_are_unbiased(estimator):
     """f = sin(z1) + z1 z2², whose mean under N(mu, s²) is sin(mu1) exp(-s²/2) + mu1 (mu2² + s²)."""
     mu, sigma = torch.tensor([0.4, -0.8], dtype=torch.float64), 0.6
-    mean = dv.estimate(
+    mean = estimate(
         estimator(lambda z: z[:, 0].sin() + z[:, 0] * z[:, 1] ** 2, mu, sigma, normal(200_000, 2, g=rng(21)))
     )
     exact = torch.tensor([math.cos(0.4) * math.exp(-0.18) + 0.64 + 0.36, 2 * 0.4 * -0.8], dtype=torch.float64)
@@ -456,8 +458,8 @@ def test_gradient_variances(d):
     def f(z):
         return z.square().sum(-1)
 
-    score = dv.estimate(dv.score_function_gradient(f, origin, sigma, eps)[:, 0] ** 2)
-    pathwise = dv.estimate(dv.reparameterised_gradient(f, origin, sigma, eps)[:, 0] ** 2)
+    score = estimate(dv.score_function_gradient(f, origin, sigma, eps)[:, 0] ** 2)
+    pathwise = estimate(dv.reparameterised_gradient(f, origin, sigma, eps)[:, 0] ** 2)
     assert abs(score.value - sigma**2 * (d + 2) * (d + 4)) < 4 * score.se
     assert abs(pathwise.value - 4 * sigma**2) < 4 * pathwise.se
 

@@ -1,6 +1,7 @@
 """Lecture 3's functions against closed forms, quadrature, finite differences, decompositions and PyTorch's own."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from scipy import integrate, stats
 from torch import nn
 
-from course_utils import data, gan
+from course_utils import data, gan, training
 from course_utils.training import fit
 
 LOG_2 = math.log(2)
@@ -247,11 +248,13 @@ def test_bad_sizes_are_named():
 
 @pytest.mark.parametrize("kind", gan.LOSSES)
 def test_each_part_of_the_loss_moves_its_own_player_only(kind):
-    """The sum's gradient is, for each player, that of its own loss computed alone."""
+    """The gradient of both is, for each player, that of its own loss computed alone."""
     torch.manual_seed(0)
     net = gan.toy_gan(16).double()
     x = gan.RING.sample(32, data.generator(1)).double()
-    gan.Game(kind).loss(net, x, data.generator(2)).backward()
+    losses = gan.Game(kind).losses(net, x, 0, data.generator(2))
+    losses.discriminator.backward()
+    losses.generator.backward()
     z = net.latent(32, data.generator(2))
     d, gen = list(net.discriminator.parameters()), list(net.generator.parameters())
     of_d = torch.autograd.grad(gan.discriminator_loss(kind, net.logits(x), net.logits(net.generator(z).detach())), d)
@@ -263,13 +266,53 @@ def test_each_part_of_the_loss_moves_its_own_player_only(kind):
 
 def test_the_generator_waits_while_the_critic_takes_its_turns():
     net, g = gan.toy_gan(16), data.generator(0)
-    x, moved = gan.RING.sample(32, g), []
-    for _ in range(6):
-        net.zero_grad(set_to_none=True)
-        gan.Game("wasserstein", gp=1.0, critic_steps=3).loss(net, x, g).backward()
-        moved.append(next(net.generator.parameters()).grad is not None)
-    assert moved == [False, False, True, False, False, True]
-    assert len(net.confidence) == 6 and all(0 <= v <= 1 for pair in net.confidence for v in pair)
+    game, x = gan.Game("wasserstein", gp=1.0, critic_steps=3), gan.RING.sample(200, g)
+    seen = [next(net.generator.parameters()).detach().clone()]
+    played = []
+    for step in gan.rounds(net, game, x, gan.optimisers(net), generator=g, steps=6, batch_size=32):
+        seen.append(next(net.generator.parameters()).detach().clone())
+        played.append(step)
+    moved = [not torch.equal(a, b) for a, b in zip(seen, seen[1:], strict=False)]
+    assert moved == [True, False, False, True, False, False]
+    assert [step.done for step in played] == [1, 2, 3, 4, 5, 6] and played[-1].share == 1
+    assert all(((step.confidence >= 0) & (step.confidence <= 1)).all() for step in played)
+
+
+def test_rounds_are_simultaneous_adam_steps_of_each_player():
+    """Both gradients where both stand, then one Adam step each: against torch's own Adam, turn by turn."""
+    torch.manual_seed(0)
+    net, x = gan.toy_gan(16), gan.RING.sample(64, data.generator(1))
+    twin, game, g = deepcopy(net), gan.Game(r1=0.1), data.generator(2)
+    list(gan.rounds(net, game, x, gan.optimisers(net, 1e-2, 0.5), generator=data.generator(2), steps=5, batch_size=64))
+    adams = [
+        torch.optim.Adam(player.parameters(), 1e-2, (0.5, 0.99)) for player in (twin.discriminator, twin.generator)
+    ]
+    for turn in range(5):
+        losses = game.losses(twin, x[training.batch(turn, 64, 64, 2)], turn, g)
+        for adam, loss in zip(adams, losses[:2], strict=True):
+            adam.param_groups[0]["lr"] = 1e-2 * training.schedule(turn / 5)
+            adam.zero_grad()
+            loss.backward()
+        for adam in adams:
+            adam.step()
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_a_game_that_goes_on_is_the_game_that_was_never_stopped():
+    torch.manual_seed(0)
+    whole, x, game = gan.toy_gan(16), gan.RING.sample(100, data.generator(1)), gan.Game(r1=0.1, noise=0.1)
+    parted, g, h = deepcopy(whole), data.generator(2), data.generator(2)
+    list(gan.rounds(whole, game, x, gan.optimisers(whole), generator=g, steps=9, batch_size=32))
+    moves = gan.optimisers(parted)
+    for step in gan.rounds(parted, game, x, moves, generator=h, steps=9, batch_size=32):
+        if step.done == 4:
+            break
+    list(gan.rounds(parted, game, x, moves, generator=h, steps=9, batch_size=32, done=4))
+    for a, b in zip(whole.parameters(), parted.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="steps = 0"):
+        next(gan.rounds(whole, game, x, gan.optimisers(whole), generator=g, steps=0))
 
 
 def test_labels_are_smoothed_disturbed_and_flipped():
@@ -291,19 +334,19 @@ def test_blur_has_the_standard_deviation_it_says():
     assert gan.Game().blurred(x, data.generator(0)) is x
 
 
+ROUNDS = [(0.5, 0), (0.0, 0), (0.5, 1)]  # r1, turn
+
+
 def test_the_penalty_at_real_points_is_their_mean_squared_slope():
     """In the first of four turns, four times the weight: against autograd without the library's penalty."""
     torch.manual_seed(0)
     net = gan.toy_gan(16).double()
     x = gan.RING.sample(16, data.generator(0)).double()
-    fake = net.sample(16, data.generator(1))
-    values = []
-    for r1 in (0.5, 0.0):
-        net.turn.zero_()
-        values.append(gan.Game(r1=r1).discriminator_part(net, x, fake, data.generator(2)))
+    values = [gan.Game(r1=r1).losses(net, x, turn, data.generator(2)).discriminator for r1, turn in ROUNDS]
     leaf = x.clone().requires_grad_(True)
     (slope,) = torch.autograd.grad(net.logits(leaf).sum(), leaf)
     torch.testing.assert_close(values[0] - values[1], 4 * 0.5 * slope.square().sum(-1).mean())
+    torch.testing.assert_close(values[2], values[1])  # the other three turns are without it
 
 
 @pytest.mark.parametrize(
@@ -328,18 +371,21 @@ def test_film_keeps_the_generator_of_each_moment():
     torch.manual_seed(0)
     net, steps = gan.mlp_gan(64), 40
     z = net.latent(4, data.generator(0))
-    seen = {}
+    seen, film = {}, gan.Film(net)
     for done in range(steps + 1):
         with torch.no_grad():
             for p in net.generator.parameters():
                 p.add_(0.01)
         net.generator(net.latent(8, data.generator(done)))  # moves the running statistics too
-        net.shoot(done, steps)
+        film.shoot(done, steps)
         seen[done] = net.decode(z)
     for k, moment in enumerate(gan.MOMENTS):
-        torch.testing.assert_close(net.decode_at(k, z), seen[round(moment * steps)])
+        torch.testing.assert_close(film.decode(k, z), seen[round(moment * steps)])
+        torch.testing.assert_close(gan.Film(net, film.frames).decode(k, z), seen[round(moment * steps)])
     with pytest.raises(ValueError, match="k = 13; allowed are 0 to 12"):
-        net.decode_at(len(gan.MOMENTS), z)
+        film.decode(len(gan.MOMENTS), z)
+    with pytest.raises(ValueError, match=r"frames have shape \(13, 5\); of this generator"):
+        gan.Film(net, torch.zeros(13, 5))
 
 
 def test_moments_start_at_the_beginning_and_end_at_the_end():
@@ -366,7 +412,6 @@ def test_losses_agree_on_the_gpu():
     torch.manual_seed(0)
     net = gan.conv_gan(8)
     x = 2 * torch.rand(16, 64) - 1
-    on_cpu = gan.Game(r1=0.1).loss(net, x, data.generator(0)).item()
-    net.turn.zero_()
-    on_gpu = gan.Game(r1=0.1).loss(net.cuda(), x.cuda(), data.generator(0)).item()
-    assert on_gpu == pytest.approx(on_cpu, rel=1e-3)
+    on_cpu = gan.Game(r1=0.1).losses(net, x, 0, data.generator(0))[:2]
+    on_gpu = gan.Game(r1=0.1).losses(net.cuda(), x.cuda(), 0, data.generator(0))[:2]
+    assert [v.item() for v in on_gpu] == pytest.approx([v.item() for v in on_cpu], rel=1e-3)

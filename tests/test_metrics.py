@@ -9,8 +9,8 @@ import scipy.stats
 import torch
 
 from course_utils import metrics
-from course_utils.data import GaussianMixture, eight_gaussians
-from course_utils.divergences import estimate
+from course_utils.densities import GaussianMixture, eight_gaussians
+from course_utils.verify import estimate
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from course_tools.cli import main
-from course_utils import cards
+from course_utils import networks
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -65,8 +65,8 @@ def test_points_in_the_headings_are_those_of_the_exercises(source):
 
 def test_the_table_of_networks_says_what_their_cards_say():
     readme = (ROOT / "README.md").read_text("utf-8")
-    for name in cards.names():
-        card = cards.read_card(name)
+    for name in networks.names():
+        card = networks.read_card(name)
         row = re.search(rf"^\| `{name}` \|.*$", readme, re.M)[0]
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         metric, value = next(iter(card["metrics"].items()))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from course_tools import cli, recipes
-from course_utils import cards, data, gan, metrics, vae
+from course_utils import data, gan, metrics, networks, vae
 
 
 @pytest.fixture
@@ -16,7 +16,8 @@ def small(monkeypatch, tmp_path):
     recipe = recipes.Recipe(
         what="a small VAE of the digits",
         dataset="digits",
-        make=lambda: vae.mlp_vae(64, 4, hidden=(32,)),
+        constructor="vae.mlp_vae",
+        arguments={"pixels": 64, "latents": 4, "hidden": [32]},
         loss=recipes.binary_loss,
         metrics=recipes.binary_metrics,
         epochs=3,
@@ -28,11 +29,10 @@ def small(monkeypatch, tmp_path):
 
 def test_train_writes_weights_and_a_card_that_evaluate_confirms(small, tmp_path):
     card = recipes.train("small", folder=tmp_path, device="cpu")
-    assert card == cards.read_card("small", tmp_path)
+    assert card == networks.read_card("small", tmp_path)
     assert card["steps"] == 3 * 12 and card["command"] == "course train small"
     assert recipes.evaluate("small", device="cpu", folder=tmp_path) == card["metrics"]
-    model = small.make()
-    cards.load("small", model, tmp_path)
+    model = networks.load("small", folder=tmp_path)
     images = data.load("digits")
     x = vae.binarise(images.unit(images.test.flat), data.generator(0))
     elbo = vae.evaluate_terms(model, x, data.generator(1)).elbo.mean().item()
@@ -43,25 +43,16 @@ def test_train_writes_weights_and_a_card_that_evaluate_confirms(small, tmp_path)
 
 def test_training_twice_gives_the_same_metrics(small, tmp_path):
     first, second = (recipes.train("small", folder=tmp_path / n, device="cpu") for n in ("a", "b"))
-    assert first["sha256"] == second["sha256"]
+    assert first["files"] == second["files"]
     assert first["metrics"] == second["metrics"]
 
 
 def test_a_recipe_is_watched_from_before_the_first_step_to_the_last(small, tmp_path, monkeypatch):
     seen = []
-    watched = replace(small, epochs=1, watch=lambda model, done, steps: seen.append((done, steps)))
+    watched = replace(small, epochs=1, watch=lambda state, steps: seen.append((state.done, steps)))
     monkeypatch.setitem(recipes.RECIPES, "small", watched)
     recipes.train("small", folder=tmp_path, device="cpu")
     assert seen == [(done, 12) for done in range(13)]
-
-
-def test_whole_numbers_are_stored_as_they_are(tmp_path):
-    model = torch.nn.BatchNorm1d(3)
-    model.num_batches_tracked += 123_457  # half precision knows only multiples of 64 here
-    cards.save("net", model, {}, tmp_path)
-    other = torch.nn.BatchNorm1d(3)
-    cards.load("net", other, tmp_path)
-    assert other.num_batches_tracked == 123_457
 
 
 def test_another_seed_needs_a_folder_and_gives_another_network(small, tmp_path):
@@ -69,7 +60,7 @@ def test_another_seed_needs_a_folder_and_gives_another_network(small, tmp_path):
         recipes.train("small", device="cpu", seed=1)
     first = recipes.train("small", folder=tmp_path, device="cpu")
     other = recipes.train("small", folder=tmp_path / "1", device="cpu", seed=1)
-    assert (first["seed"], other["seed"]) == (0, 1) and first["sha256"] != other["sha256"]
+    assert (first["seed"], other["seed"]) == (0, 1) and first["files"] != other["files"]
     assert other["command"] == f"course train small --seed 1 --out {tmp_path / '1'}"
 
 
@@ -80,50 +71,39 @@ def test_an_interrupted_training_writes_no_checkpoint(small, tmp_path, monkeypat
     monkeypatch.setattr(vae, "negative_elbo", interrupted)
     with pytest.raises(KeyboardInterrupt):
         recipes.train("small", folder=tmp_path, device="cpu")
-    assert cards.names(tmp_path) == []
+    assert networks.names(tmp_path) == []
 
 
-def saved(tmp_path, **card):
-    torch.manual_seed(0)
-    model = torch.nn.Linear(3, 2)
-    return model, cards.save("net", model, card, tmp_path)
+@pytest.mark.parametrize("at", [1, 23])
+def test_a_killed_training_goes_on_as_if_it_had_never_stopped(small, tmp_path, monkeypatch, at):
+    class Killed(Exception):
+        """Stands for a process that was killed: nothing handles it."""
+
+    def kill(state, steps):
+        if state.done == at:
+            raise Killed
+
+    whole = recipes.train("small", folder=tmp_path / "whole", device="cpu")
+    monkeypatch.setattr(recipes, "SAVE_EVERY", 0.0)
+    monkeypatch.setitem(recipes.RECIPES, "small", replace(small, watch=kill))
+    with pytest.raises(Killed):
+        recipes.train("small", folder=tmp_path / "parts", device="cpu")
+    monkeypatch.setitem(recipes.RECIPES, "small", small)
+    assert (recipes.BUILD / "small.state").exists() == (at > 1)
+    parts = recipes.train("small", folder=tmp_path / "parts", device="cpu")
+    assert parts["files"] == whole["files"] and parts["metrics"] == whole["metrics"]
+    assert not (recipes.BUILD / "small.state").exists()
 
 
-def test_weights_come_back_in_half_precision(tmp_path):
-    model, _ = saved(tmp_path, what="a test")
-    other = torch.nn.Linear(3, 2)
-    assert cards.load("net", other, tmp_path)["what"] == "a test"
-    torch.testing.assert_close(other.weight, model.weight.half().float())
-
-
-def test_damaged_missing_unknown_and_foreign_checkpoints(tmp_path):
-    model, _ = saved(tmp_path)
-    with pytest.raises(ValueError, match="did you mean 'net'"):
-        cards.load("nett", model, tmp_path)
-    with pytest.raises(ValueError, match="another network"):
-        cards.load("net", torch.nn.Linear(4, 2), tmp_path)
-    path = tmp_path / "net.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged: sha256 .* course train net"):
-        cards.load("net", model, tmp_path)
-    path.unlink()
-    with pytest.raises(ValueError, match="is missing; .* course train net"):
-        cards.load("net", model, tmp_path)
-
-
-def test_a_failed_write_keeps_the_good_checkpoint(tmp_path, monkeypatch):
-    model, card = saved(tmp_path)
-
-    def no_space(self, content):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(cards.Path, "write_bytes", no_space)
-    with pytest.raises(OSError, match="No space"):
-        cards.save("net", torch.nn.Linear(3, 2), {}, tmp_path)
-    monkeypatch.undo()
-    assert cards.load("net", model, tmp_path) == card
+def test_a_damaged_state_is_named(small, tmp_path):
+    recipes.BUILD.mkdir(parents=True)
+    for content in (b"half a file", None):
+        if content is None:
+            torch.save({"model": {"other": torch.zeros(1)}}, recipes.BUILD / "small.state")
+        else:
+            (recipes.BUILD / "small.state").write_bytes(content)
+        with pytest.raises(ValueError, match="damaged or of another training .*; remove it to start anew"):
+            recipes.train("small", folder=tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -133,10 +113,11 @@ def test_unknown_names_give_one_line(command, capsys):
     assert "did you mean 'vae_mlp_20'" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", cards.names())
-def test_shipped_checkpoints_are_those_of_their_cards(name):
-    recipe = recipes.RECIPES[name]
-    card = cards.load(name, recipe.make())
+@pytest.mark.parametrize("name", networks.names())
+def test_shipped_checkpoints_are_those_of_their_recipes(name):
+    recipe, card = recipes.RECIPES[name], networks.read_card(name)
+    assert networks.load(name).state_dict().keys() == recipe.make().state_dict().keys()
+    assert (card["constructor"], card["arguments"]) == (recipe.constructor, recipe.arguments)
     assert card["command"] == f"course train {name}" and card["epochs"] == recipe.epochs
     assert card["seed"] == recipe.seed and card["spread"] == recipe.spread
     assert all(isinstance(v, int | float) for v in card["metrics"].values()) and card["metrics"]
@@ -147,15 +128,15 @@ def test_the_maps_bring_codes_of_all_classes():
     """Islands spread beyond the prior, the map fills it, the collapsed one is at the origin; from the codes alone."""
     spread = {}
     for name in ("vae_2_islands", "vae_2_map", "vae_2_collapse"):
-        model = recipes.load(name)
-        assert model.codes.shape == (recipes.CODES, 2) and not model.training
-        assert model.code_labels.unique().tolist() == list(range(10))
-        spread[name] = model.codes.square().mean().sqrt().item()
+        extras = networks.extras(name)
+        assert extras["codes"].shape == (recipes.CODES, 2)
+        assert extras["labels"].unique().tolist() == list(range(10))
+        spread[name] = extras["codes"].square().mean().sqrt().item()
     assert spread["vae_2_islands"] > 2 > spread["vae_2_map"] > 0.7 > 0.1 > spread["vae_2_collapse"]
 
 
 def test_the_shipped_networks_are_as_good_as_the_course_says():
-    measured = {name: cards.read_card(name)["metrics"] for name in cards.names()}
+    measured = {name: networks.read_card(name)["metrics"] for name in networks.names()}
     assert measured["vae_mlp_20"]["negative ELBO"] <= 102 and measured["vae_conv_20"]["negative ELBO"] <= 88
     assert measured["vae_conv_20"]["margin to their ELBO"] > 0
     rates = [measured[f"vae_2_{name}"]["rate"] for name in ("islands", "map", "collapse")]
@@ -166,7 +147,7 @@ def test_the_shipped_networks_are_as_good_as_the_course_says():
 
 def test_conditional_samples_show_the_class_asked_for():
     """Judged without MNIST: samples of a class resemble each other more than those of other classes."""
-    model = recipes.load("cvae")
+    model = networks.load("cvae")
     y = torch.arange(10).repeat_interleave(40)
     x = model.sample(400, data.generator(0), y).reshape(10, 40, -1)
     centres = x[:, :20].mean(1)  # (10, 784)
@@ -179,18 +160,19 @@ def test_conditional_samples_show_the_class_asked_for():
 @torch.no_grad()
 def test_samples_of_the_shipped_gan_are_better_than_those_of_the_vaes():
     """Judged without MNIST, with the features of its test images that come with the classifier."""
-    judge, generator = recipes.load("digit_classifier"), data.generator(1)
-    features, probabilities = judge.judge(recipes.load("gan_mnist").sample(5000, generator) / 2 + 0.5)
+    judge, generator = networks.load("digit_classifier"), data.generator(1)
+    features, probabilities = judge.judge(networks.load("gan_mnist").sample(5000, generator) / 2 + 0.5)
     shares = probabilities.argmax(1).bincount(minlength=10) / 5000
     assert shares.min() >= 0.04
-    distance = metrics.frechet(features, judge.test_features)
+    real = networks.extras("digit_classifier")["features"]
+    distance = metrics.frechet(features, real)
     for rival in ("vae_mlp_20", "vae_conv_20"):
-        of_rival = judge.judge(recipes.load(rival).sample(5000, generator))[0]
-        assert distance < metrics.frechet(of_rival, judge.test_features)
+        of_rival = judge.judge(networks.load(rival).sample(5000, generator))[0]
+        assert distance < metrics.frechet(of_rival, real)
 
 
 def test_the_cards_of_lecture_3_say_what_the_course_asks_for():
-    cards_of = {name: cards.read_card(name)["metrics"] for name in ("digit_classifier", "gan_mnist")}
+    cards_of = {name: networks.read_card(name)["metrics"] for name in ("digit_classifier", "gan_mnist")}
     assert cards_of["digit_classifier"]["accuracy"] >= 0.99
     m = cards_of["gan_mnist"]
     floor = cards_of["digit_classifier"]["Fréchet distance of two halves of the test set"]
@@ -199,16 +181,17 @@ def test_the_cards_of_lecture_3_say_what_the_course_asks_for():
 
 
 def test_the_shipped_film_ends_with_the_shipped_generator():
-    model = recipes.load("gan_mnist")
+    model = networks.load("gan_mnist")
     z = model.latent(4, data.generator(0))
-    torch.testing.assert_close(model.decode_at(len(gan.MOMENTS) - 1, z), model.decode(z), atol=2e-3, rtol=0)
-    frames = torch.stack([model.decode_at(k, z) for k in range(len(gan.MOMENTS))])
+    film = gan.Film(model, networks.extras("gan_mnist")["film"])
+    torch.testing.assert_close(film.decode(len(gan.MOMENTS) - 1, z), model.decode(z), atol=2e-3, rtol=0)
+    frames = torch.stack([film.decode(k, z) for k in range(len(gan.MOMENTS))])
     assert frames.diff(dim=0).abs().mean((1, 2)).min() > 1e-3, "each moment is another network"
 
 
 def test_every_recipe_is_shipped_and_all_are_small():
-    assert cards.names() == sorted(recipes.RECIPES)
-    sizes = {path.stem: path.stat().st_size for path in cards.FOLDER.glob("*.safetensors")}
+    assert networks.names() == sorted(recipes.RECIPES)
+    sizes = {path.stem: path.stat().st_size for path in networks.FOLDER.glob("*.safetensors")}
     of_lecture_2 = sum(size for name, size in sizes.items() if "vae" in name)
     assert of_lecture_2 < 10e6 and sum(sizes.values()) - of_lecture_2 < 5e6
 

@@ -5,7 +5,9 @@ import torch
 
 from course_utils import training
 from course_utils.nn import EMA, MLP
-from course_utils.training import every, fit
+from course_utils.training import Interrupted, adamw, every, fit, steps
+
+ZERO = torch.Generator()
 
 
 def problem(n: int = 200):
@@ -23,8 +25,7 @@ def test_finds_the_least_squares_solution():
     torch.testing.assert_close(
         net.weight[0].detach(), torch.linalg.lstsq(x, y[:, None]).solution[:, 0], atol=1e-3, rtol=0
     )
-    assert len(history.losses) == 600
-    assert not history.interrupted
+    assert len(history.losses) == 600 and history.steps[-1] == (600, history.losses[-1], 1.0)
 
 
 def test_batches_cover_the_data_each_epoch():
@@ -57,20 +58,23 @@ def test_ctrl_c_keeps_parameters_and_history():
             raise KeyboardInterrupt
         return loss(index)
 
-    history = fit(interrupted, net, len(x), steps=100, lr=0.1, generator=g)
-    assert history.interrupted
-    assert len(history.losses) == 7
+    with pytest.raises(Interrupted, match="encoder: interrupted after 7 of 100 steps") as stopped:
+        fit(interrupted, net, len(x), steps=100, lr=0.1, generator=g, label="encoder")
+    assert len(stopped.value.history.losses) == 7
     assert net.weight.detach().abs().sum() > 0
+    assert isinstance(stopped.value, KeyboardInterrupt)
+    assert "run this cell from the start again" in "\n".join(stopped.value._render_traceback_())
 
 
-def problem_with_noise():
-    """The least-squares problem with noise from the generator in each loss, as a VAE has it."""
-    x, y, net, _, g = problem()
+def test_ctrl_c_before_the_first_step():
+    x, _, net, _, g = problem()
 
-    def loss(index):
-        return (net(x[index])[:, 0] - y[index] + torch.randn(len(index), generator=g)).square().mean()
+    def interrupted(index):
+        raise KeyboardInterrupt
 
-    return net, loss, g, len(x)
+    with pytest.raises(Interrupted, match="interrupted after 0 of all steps") as stopped:
+        fit(interrupted, net, len(x), steps=100, generator=g)
+    assert stopped.value.history.losses == []
 
 
 def test_in_a_notebook_the_bar_has_one_place_and_leaves_nothing(monkeypatch):
@@ -88,7 +92,7 @@ def test_in_a_notebook_the_bar_has_one_place_and_leaves_nothing(monkeypatch):
     monkeypatch.setattr(training, "display", display)
     x, _, net, loss, g = problem()
     fit(loss, net, len(x), steps=3, generator=g, label="a <b>")
-    assert "a &lt;b&gt;" in shown[0] and "0/3" in shown[0]
+    assert "a &lt;b&gt;" in shown[0] and "0%" in shown[0]
     assert shown[-1] == ""
 
 
@@ -102,96 +106,37 @@ def test_metrics_are_kept_with_their_steps():
 
 
 def test_the_average_of_the_weights_is_what_the_formula_says():
-    """w <- decay w + (1 - decay) model, the decay at most (1 + n)/(10 + n) in step n."""
-    seen = []
+    """w <- decay w + (1 - decay) model, the decay at most (1 + n)/(10 + n) in step n; in the body of a loop."""
     x, _, net, loss, g = problem()
-    start = net.weight.detach().clone()
-    fit(
-        loss,
-        net,
-        len(x),
-        steps=30,
-        lr=0.05,
-        generator=g,
-        ema=0.9,
-        after_step=lambda n: seen.append(net.weight.detach().clone()),
-    )
-    average = start.double()
-    for n, weight in enumerate(seen, start=1):
-        decay = min(0.9, (1 + n) / (10 + n))
-        average = decay * average + (1 - decay) * weight.double()
-    torch.testing.assert_close(net.weight.detach().double(), average, atol=1e-6, rtol=0)
+    average, expected = EMA(net, 0.9), net.weight.detach().double()
+    for step in steps(loss, adamw(net, 0.05), len(x), steps=30, generator=g):
+        average.update(net)
+        decay = min(0.9, (1 + step.done) / (10 + step.done))
+        expected = decay * expected + (1 - decay) * net.weight.detach().double()
+    average.copy_to(net)
+    torch.testing.assert_close(net.weight.detach().double(), expected, atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="decay = 1"):
         EMA(net, 1)
 
 
-@pytest.mark.gpu
-def test_bfloat16_on_cuda_comes_near_the_solution():
-    x, y, net, _, g = problem()
-    x, y, net = x.cuda(), y.cuda(), net.cuda()
-    seen = []
+def test_steps_that_go_on_are_those_that_never_stopped():
+    """The noise of each loss comes from the generator, as a VAE has it."""
+    ends = []
+    for parts in ([50], [23, 50]):
+        x, y, net, _, g = problem()
 
-    def loss(index):
-        out = net(x[index])[:, 0]
-        seen.append(out.dtype)
-        return (out.float() - y[index]).square().mean()
+        def loss(index, net=net, x=x, y=y, g=g):
+            return (net(x[index])[:, 0] - y[index] + torch.randn(len(index), generator=g)).square().mean()
 
-    fit(loss, net, len(x), steps=600, batch_size=200, lr=0.05, generator=g, bf16=True)
-    assert set(seen) == {torch.bfloat16} and net.weight.dtype == torch.float32
-    solution = torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
-    torch.testing.assert_close(net.weight[0].detach(), solution, atol=0.05, rtol=0)
-
-
-def test_bf16_changes_nothing_on_a_cpu():
-    losses = []
-    for bf16 in (False, True):
-        x, _, net, loss, g = problem()
-        losses.append(fit(loss, net, len(x), steps=5, generator=g, bf16=bf16).losses)
-    assert losses[0] == losses[1]
-
-
-class Killed(Exception):
-    """Stands for a process that was killed: nothing in the fit handles it."""
-
-
-@pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_killed_fit_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, ema):
-    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
-    state = tmp_path / "fit.state"
-    net, loss, g, n = problem_with_noise()
-    whole = fit(loss, net, n, steps=50, batch_size=16, generator=g, ema=ema, after_step=every(10, lambda: 1.0))
-    expected = net.weight.detach().clone()
-
-    def kill(done):
-        if done == 23:
-            raise Killed
-        return 1.0 if done % 10 == 0 else None
-
-    net, loss, g, n = problem_with_noise()
-    with pytest.raises(Killed):
-        fit(loss, net, n, steps=50, batch_size=16, generator=g, ema=ema, resume=state, after_step=kill)
-    assert state.exists()
-    net, loss, g, n = problem_with_noise()
-    again = every(10, lambda: 1.0)
-    resumed = fit(loss, net, n, steps=50, batch_size=16, generator=g, ema=ema, resume=state, after_step=again)
-    assert resumed.losses == whole.losses and resumed.metrics == whole.metrics
-    assert torch.equal(net.weight.detach(), expected)
-    assert not state.exists()
-
-
-def test_state_of_another_fit_or_a_damaged_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
-    state = tmp_path / "fit.state"
-    net, loss, g, n = problem_with_noise()
-    with pytest.raises(Killed):
-        fit(loss, net, n, steps=5, generator=g, resume=state, after_step=lambda done: (_ for _ in ()).throw(Killed))
-    torch.save({"model": {"other": torch.zeros(1)}}, state)
-    with pytest.raises(ValueError, match="damaged or of another fit .*; remove it"):
-        fit(loss, net, n, steps=5, generator=g, resume=state)
-    state.write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="remove it to start anew"):
-        fit(loss, net, n, steps=5, generator=g, resume=state)
-    assert state.exists()
+        optimiser, done, seen = adamw(net, 0.05), 0, []
+        for until in parts:
+            for step in steps(loss, optimiser, len(x), steps=50, batch_size=16, generator=g, done=done):
+                seen.append(step)
+                if step.done == until:
+                    break
+            done = until
+        ends.append((net.weight.detach().clone(), seen))
+    assert torch.equal(ends[0][0], ends[1][0]) and ends[0][1] == ends[1][1]
 
 
 @pytest.mark.parametrize(("beta", "share"), [(0.0, 1.0), (0.9, 0.01 / 0.19), (0.5, 0.25 / 0.75)])
@@ -199,24 +144,9 @@ def test_betas_are_those_of_the_optimiser(beta, share):
     """Gradients +1 and then -1: Adam's second step is minus the bias-corrected mean of both, which is -share."""
     net, signs = torch.nn.Linear(1, 1, bias=False), iter([1.0, -1.0])
     start = net.weight.item()
-    fit(
-        lambda i: next(signs) * net.weight.sum(),
-        net,
-        1,
-        steps=2,
-        lr=0.1,
-        betas=(beta, 0.9),
-        generator=torch.Generator(),
-    )
-    steps = [-0.1 * training.schedule(0), 0.1 * training.schedule(0.5) * share]
-    assert net.weight.item() - start == pytest.approx(sum(steps), rel=1e-4)
-
-
-def test_clipping_bounds_the_first_step():
-    """One step of AdamW is about lr whatever the gradient; the gradient it sees is what clipping bounds."""
-    x, y, net, loss, g = problem()
-    fit(lambda index: 1e6 * loss(index), net, len(x), steps=1, clip=0.5, generator=g)
-    assert net.weight.grad.norm().item() == pytest.approx(0.5, rel=1e-4)
+    list(steps(lambda i: next(signs) * net.weight.sum(), adamw(net, 0.1, (beta, 0.9)), 1, steps=2, generator=ZERO))
+    moved = [-0.1 * training.schedule(0), 0.1 * training.schedule(0.5) * share]
+    assert net.weight.item() - start == pytest.approx(sum(moved), rel=1e-4)
 
 
 def test_no_bar_is_shown_without_a_label(capsys):

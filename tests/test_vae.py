@@ -10,8 +10,8 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from course_utils import vae
-from course_utils.divergences import estimate
 from course_utils.training import fit
+from course_utils.verify import estimate
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -269,32 +269,6 @@ def test_an_autoencoder_with_linear_maps_finds_the_principal_subspace():
     fit(lambda i: model.loss(x[i]), model, 400, steps=1500, lr=0.03, batch_size=400, generator=rng())
     singular = torch.linalg.svdvals(x)
     assert model.loss(x).item() == pytest.approx(singular[2:].square().sum().item() / 400, rel=1e-3)
-
-
-@pytest.mark.parametrize("d", [2, 7])
-def test_paths(d):
-    a, b = draw(3, d, seed=4), draw(3, d, seed=5)
-    t = torch.linspace(0, 1, 11, dtype=torch.float64)
-    for path in (vae.lerp(a, b, t), vae.slerp(a, b, t)):
-        assert path.shape == (11, 3, d)
-        torch.testing.assert_close(path[0], a)
-        torch.testing.assert_close(path[-1], b)
-    sphere = vae.slerp(a, b, t)
-    for i in range(3):
-        norms = (1 - t) * a[i].norm() + t * b[i].norm()
-        unit = scipy.spatial.geometric_slerp((a[i] / a[i].norm()).numpy(), (b[i] / b[i].norm()).numpy(), t.numpy())
-        torch.testing.assert_close(sphere[:, i], norms[:, None] * torch.tensor(unit))
-    torch.testing.assert_close(vae.slerp(a, 2 * a, t), vae.lerp(a, 2 * a, t))  # no angle: straight
-    torch.testing.assert_close(vae.slerp(a, -a, t), vae.lerp(a, -a, t))  # no plane: straight
-
-
-def test_grid_of_the_prior_has_equal_cells():
-    z = vae.prior_grid(5)
-    ppf = scipy.stats.norm.ppf((torch.arange(5) + 0.5).numpy() / 5)
-    torch.testing.assert_close(z[0, :, 0].double(), torch.tensor(ppf), atol=1e-6, rtol=0)
-    torch.testing.assert_close(z[:, 0, 1].double(), torch.tensor(ppf[::-1].copy()), atol=1e-6, rtol=0)
-    with pytest.raises(ValueError, match="side = 0"):
-        vae.prior_grid(0)
 
 
 @pytest.mark.parametrize("layers, kernel", [(1, 3), (2, 5), (3, 7)])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from course_utils import divergences as dv
+from course_utils.densities import gaussian_log_prob
 from course_utils.exercises.checking import Case, Exercise, Mistake, normal
 from course_utils.exercises.checking import check as check_any
 
@@ -55,7 +56,7 @@ def forward_kl_from_q_cases(g: torch.Generator) -> list[Case]:
         cases.append(
             Case(
                 f"p = N({mu}, {sigma}²), q = N(0, 1)",
-                (dv.gaussian_log_prob(x, mu, sigma), dv.gaussian_log_prob(x, 0, 1)),
+                (gaussian_log_prob(x, mu, sigma), gaussian_log_prob(x, 0, 1)),
             )
         )
     return cases

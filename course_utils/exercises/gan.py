@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_utils import divergences as dv
 from course_utils import gan, metrics
+from course_utils.densities import gaussian_log_prob
 from course_utils.exercises.checking import Case, Exercise, Mistake, normal
 from course_utils.exercises.checking import check as check_any
 
@@ -17,7 +17,7 @@ from course_utils.exercises.checking import check as check_any
 def discriminator_cases(g: torch.Generator) -> list[Case]:
     """Two Gaussians, equal densities, far out in both tails, densities far apart, points outside one support."""
     x = torch.tensor([-2.0, 1.5, 3.0]).double() + 0.1 * normal(3, g=g)
-    log_p, log_q = dv.gaussian_log_prob(x, 0.0, 1.0), dv.gaussian_log_prob(x, 1.0, 2.0)
+    log_p, log_q = gaussian_log_prob(x, 0.0, 1.0), gaussian_log_prob(x, 1.0, 2.0)
     nowhere = torch.full((3,), -torch.inf).double()
     return [
         Case("p = N(0, 1²), q = N(1, 2²)", (log_p, log_q)),

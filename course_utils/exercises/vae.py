@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils import divergences as dv
-from course_utils import vae
+from course_utils import paths, vae
 from course_utils.exercises.checking import Case, Exercise, Mistake, normal
 from course_utils.exercises.checking import check as check_any
 
@@ -149,12 +149,12 @@ def linear_rates_cases(g: torch.Generator) -> list[Case]:
 
 def norms_between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Return (1 - t)|a| + t|b|, (n, 1)."""
-    return vae.lerp(a.norm(), b.norm(), t)[:, None]
+    return paths.lerp(a.norm(), b.norm(), t)[:, None]
 
 
 def normalised_lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Return the straight path between the directions, drawn onto the right norms."""
-    return F.normalize(vae.lerp(F.normalize(a, dim=0), F.normalize(b, dim=0), t), dim=-1) * norms_between(a, b, t)
+    return F.normalize(paths.lerp(F.normalize(a, dim=0), F.normalize(b, dim=0), t), dim=-1) * norms_between(a, b, t)
 
 
 def shoemake_of_vectors(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def shoemake_of_vectors(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 def directions(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Return the path on the unit sphere."""
-    return F.normalize(vae.slerp(a, b, t), dim=-1)
+    return F.normalize(paths.slerp(a, b, t), dim=-1)
 
 
 def slerp_cases(g: torch.Generator) -> list[Case]:
@@ -367,11 +367,11 @@ EXERCISES = {
             id="2.4",
             function="slerp",
             points=3,
-            reference=vae.slerp,
+            reference=paths.slerp,
             cases=slerp_cases,
             hint="treat direction and norm apart from each other: see hint 1.",
             mistakes=(
-                Mistake(vae.lerp, "This is the straight path; it passes nearer to the origin than both ends."),
+                Mistake(paths.lerp, "This is the straight path; it passes nearer to the origin than both ends."),
                 Mistake(
                     normalised_lerp,
                     "The points have the right norms, but the direction turns faster in the middle than at the ends.",
@@ -383,7 +383,7 @@ EXERCISES = {
                 ),
                 Mistake(lambda a, b, t: directions(a, b, t) * a.norm(), "Your path keeps the norm of a all the way."),
                 Mistake(directions, "These are unit vectors: the norm is missing."),
-                Mistake(lambda a, b, t: vae.slerp(b, a, t), "Your path runs backwards, from b to a."),
+                Mistake(lambda a, b, t: paths.slerp(b, a, t), "Your path runs backwards, from b to a."),
             ),
         ),
         Exercise(

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course_utils import divergences as D
+from course_utils.densities import GaussianMixture, gaussian_log_prob
 from course_utils.errors import choose
 from course_utils.plots import COLOURS, figure
 from course_utils.widgets.shell import Explorer, State, slider
@@ -73,11 +74,11 @@ def compute_kl(state: State) -> KLNumbers:
     shape = (state["separation"], state["weight"], state["left"], state["right"])
     log_p, shown_p = log_mixture(*shape)
     terrain, minima = terrain_of(shape, kind)
-    start_q = D.gaussian_log_prob(SHOWN, state["mu"], state["sigma"])  # raises for sigma <= 0
+    start_q = gaussian_log_prob(SHOWN, state["mu"], state["sigma"])  # raises for sigma <= 0
     start = torch.tensor([[state["mu"], math.log(state["sigma"])]], dtype=X.dtype)
     path = descend(log_p, kind, start)[:, 0]  # (T, 2)
     mu, sigma = path[-1, 0].item(), path[-1, 1].exp().item()
-    shown_q = D.gaussian_log_prob(SHOWN, mu, sigma)
+    shown_q = gaussian_log_prob(SHOWN, mu, sigma)
     mean, deviation = D.moment_match(log_p, X)
     return KLNumbers(
         name=name,
@@ -97,7 +98,7 @@ def compute_kl(state: State) -> KLNumbers:
 
 def log_mixture(separation: float, weight: float, left: float, right: float) -> tuple[Tensor, Tensor]:
     """Return log p on X (G,) and on SHOWN: `weight` is that of the left one, at -separation/2."""
-    p = D.mixture([weight, 1 - weight], [-separation / 2, separation / 2], [left, right])
+    p = GaussianMixture([weight, 1 - weight], [-separation / 2, separation / 2], [left, right])
     return p.log_prob(X), p.log_prob(SHOWN)
 
 
@@ -144,7 +145,7 @@ def descend(log_p: Tensor, kind: str | float, start: Tensor, steps: int = 60, h:
 
 def values_at(log_p: Tensor, kind: str | float, theta: Tensor) -> Tensor:
     """Return the divergence at theta = (mu, log sigma) (..., 2): (...)."""
-    return D.divergence(log_p, D.gaussian_log_prob(X, theta[..., :1], theta[..., 1:].exp()), X, kind)
+    return D.divergence(log_p, gaussian_log_prob(X, theta[..., :1], theta[..., 1:].exp()), X, kind)
 
 
 def make_kl_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]:
@@ -329,7 +330,7 @@ def compute_elbo(state: State) -> ELBONumbers:
     log_joint = log_prior + log_likelihood
     log_px = torch.trapezoid(log_joint.exp(), Z).log()
     log_posterior = log_joint - log_px
-    log_q = D.gaussian_log_prob(Z, state["mu"], state["sigma"])
+    log_q = gaussian_log_prob(Z, state["mu"], state["sigma"])
     density = {"prior": log_prior, "posterior": log_posterior, "q": log_q}
     return ELBONumbers(
         **{name: log[SHOWN_Z].exp().numpy() for name, log in density.items()},
@@ -346,7 +347,7 @@ def log_model(state: State) -> tuple[Tensor, Tensor]:
     """Return log p(z) and log p(x | z) on the grid Z."""
     decoder = DECODERS[choose(state["model"], MODELS, "model")]
     observed = torch.tensor(state["x"], dtype=torch.float64)
-    return D.gaussian_log_prob(Z, 0.0, 1.0), D.gaussian_log_prob(observed, decoder(Z), state["noise"])
+    return gaussian_log_prob(Z, 0.0, 1.0), gaussian_log_prob(observed, decoder(Z), state["noise"])
 
 
 def best_q(state: State) -> State:

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -19,13 +20,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from course_tools import recipes
-from course_utils import data, gan
+from course_utils import data, gan, networks
 from course_utils import divergences as D
+from course_utils.densities import GaussianMixture, gaussian_log_prob
 from course_utils.errors import choose, require
 from course_utils.metrics import mode_counts
+from course_utils.paths import lerp, slerp
 from course_utils.plots import COLOURS, figure, image_grid
-from course_utils.vae import lerp, slerp
+from course_utils.training import Interrupted
 from course_utils.widgets.shell import SHEET_HEIGHT, Explorer, State, one_thread, slider
 
 WIDTH = 8.8  # inches: what fits a notebook in a window 1280 pixels wide
@@ -80,7 +82,7 @@ class GANNumbers(NamedTuple):
 def real_density(kind: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return log p_r, its derivative and its cumulative distribution on the grid X; `kind` is one of DATA."""
     _, *parts = DATA[choose(kind, DATA, "data")]
-    mixture, x = D.mixture(*parts), X.clone().requires_grad_(True)
+    mixture, x = GaussianMixture(*parts), X.clone().requires_grad_(True)
     log_p = mixture.log_prob(x)
     (slope,) = torch.autograd.grad(log_p.sum(), x)
     return log_p.detach(), slope, mixture.cdf(X)
@@ -94,7 +96,7 @@ def curves_at(means: Tensor, kind: str, width: float, sharpness: float) -> Curve
     """
     log_p, slope_p, cdf_p = real_density(kind)
     mean = means[:, None]
-    log_q = D.gaussian_log_prob(X, mean, width)  # (M, G); raises for width <= 0
+    log_q = gaussian_log_prob(X, mean, width)  # (M, G); raises for width <= 0
     optimal = log_p - log_q
     logits = sharpness * optimal
     slope = sharpness * (slope_p + (X - mean) / width**2)  # of the logits, in x
@@ -125,7 +127,7 @@ def compute_gan(state: State) -> GANNumbers:
     kind, mean, width, sharpness = (state[name] for name in ("data", "mean", "width", "sharpness"))
     require(0 <= sharpness <= 1, f"sharpness = {sharpness}; allowed are 0 (knows nothing) to 1 (optimal)")
     log_p, *_ = real_density(kind)
-    log_q = D.gaussian_log_prob(X, mean, width)
+    log_q = gaussian_log_prob(X, mean, width)
     here = curves_at(torch.tensor([mean], dtype=X.dtype), kind, width, sharpness)
     return GANNumbers(
         p=log_p[SHOWN].exp().numpy(),
@@ -316,11 +318,11 @@ class FilmNumbers(NamedTuple):
     score: float | None
 
 
-def compute_film(model: gan.FilmedGAN, side: int, seed: int, scores: list[float] | None, state: State) -> FilmNumbers:
+def compute_film(film: gan.Film, side: int, seed: int, scores: list[float] | None, state: State) -> FilmNumbers:
     """Return the images of a moment; fresh latents are new at each of them. ``ValueError`` for an unknown moment."""
     k = PERCENT.index(choose(state["moment"], PERCENT, "moment"))
-    latents = [model.latent(ROWS * COLUMNS, data.generator(s)) for s in (seed, 1000 + 100 * seed + k)]
-    fixed, fresh = (model.decode_at(k, z).view(-1, side, side).numpy() for z in latents)
+    latents = [film.players.latent(ROWS * COLUMNS, data.generator(s)) for s in (seed, 1000 + 100 * seed + k)]
+    fixed, fresh = (film.decode(k, z).view(-1, side, side).numpy() for z in latents)
     return FilmNumbers(k, fixed, fresh, scores and scores[k])
 
 
@@ -337,7 +339,7 @@ class FilmExplorer(Explorer):
 
 
 def film_explorer(
-    model: gan.FilmedGAN | None = None,
+    film: gan.Film | None = None,
     side: int = 28,
     seed: int = 0,
     scores: Sequence[float] | None = None,
@@ -345,19 +347,21 @@ def film_explorer(
 ) -> Explorer:
     """Return the scrubber of a training: images of fixed latents, and of fresh ones, at each of its moments.
 
-    `model` has images of side x side pixels; without one, that of the course (MNIST). `scores`: a number for each
+    `film` has images of side x side pixels; without one, that of the course (MNIST). `scores`: a number for each
     of ``gan.MOMENTS``, drawn over the training under the name `score_name`. `seed` is that of the latents and of
-    "Surprise me". Raises ``ValueError`` for a model without a film, another side or another number of scores.
+    "Surprise me". Raises ``ValueError`` for what is no film, another side or another number of scores.
     """
-    model = own_copy(recipes.load("gan_mnist") if model is None else model, side)
-    require(isinstance(model, gan.FilmedGAN), f"model is a {type(model).__name__}; a FilmedGAN keeps its training")
+    if film is None:
+        film = gan.Film(networks.load("gan_mnist"), networks.extras("gan_mnist")["film"])
+    require(isinstance(film, gan.Film), f"film is a {type(film).__name__}; a course_utils.gan.Film is needed")
+    film = gan.Film(own_copy(film.players, side), film.frames.clone())
     n = len(gan.MOMENTS)
     scores = None if scores is None else [float(v) for v in scores]
     require(scores is None or len(scores) == n, f"{scores and len(scores)} scores; one for each of {n} moments")
     return FilmExplorer(
         title="The film of a training",
         controls={"moment": widgets.SelectionSlider(options=PERCENT, value=PERCENT[0], description="training")},
-        compute=partial(compute_film, model, side, seed, scores),
+        compute=partial(compute_film, film, side, seed, scores),
         make_figure=partial(make_film_figure, side, scores, score_name),
         draw=draw_film,
         readout=lambda numbers: read_film(numbers, score_name),
@@ -475,7 +479,7 @@ def interpolation_explorer(model: gan.GAN | None = None, side: int = 28, seed: i
     `model` has images of side x side pixels; without one, that of the course (MNIST). `seed` is that of the latents
     and of "Surprise me". Raises ``ValueError`` for a model with another side.
     """
-    model = own_copy(recipes.load("gan_mnist") if model is None else model, side)
+    model = own_copy(networks.load("gan_mnist") if model is None else model, side)
     return Explorer(
         title="From one latent to another",
         controls={
@@ -665,7 +669,7 @@ def train_ring(rules: State, steps: int, watch: Callable[[Ring], None]) -> Ring:
             rings.append(see(players, rules, done, steps, time.perf_counter() - start, earlier))
             watch(rings[-1])
 
-    with one_thread():
+    with one_thread(), suppress(Interrupted):  # what was seen so far is shown
         gan.play_ring(game, rules["seed"], steps, rules["momentum"], rules["spectral"], look, label=None)
     return rings[-1]
 

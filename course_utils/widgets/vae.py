@@ -21,10 +21,11 @@ from matplotlib import patheffects
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_tools import recipes
+from course_utils import networks
 from course_utils.errors import choose, require
+from course_utils.paths import lerp, prior_grid, slerp
 from course_utils.plots import CLASSES, COLOURS, figure, image_grid
-from course_utils.vae import VAE, lerp, prior_grid, slerp
+from course_utils.vae import VAE
 from course_utils.widgets.shell import Shell, State, one_thread, small_png
 
 WIDTH = 880  # pixels: what fits a notebook in a window 1280 pixels wide
@@ -459,8 +460,8 @@ def sheet_png(fig: Figure) -> bytes:
 def shipped_models() -> dict[str, tuple[VAE, Tensor, Tensor]]:
     """Return the course's VAEs of MNIST with 2 latents, by their beta, with the codes of 2,000 test images."""
     names = {"β = 0.01": "vae_2_islands", "β = 1": "vae_2_map", "β = 100": "vae_2_collapse"}
-    loaded = {label: recipes.load(name) for label, name in names.items()}
-    return {label: (vae, vae.codes, vae.code_labels) for label, vae in loaded.items()}
+    loaded = {label: (networks.load(name), networks.extras(name)) for label, name in names.items()}
+    return {label: (vae, extras["codes"], extras["labels"]) for label, (vae, extras) in loaded.items()}
 
 
 def manifold_explorer(models: Mapping[str, tuple[VAE, Any, Any]] | None = None, seed: int = 0) -> ManifoldExplorer:

@@ -28,14 +28,12 @@ STATES = [
 ]
 
 
-def filmed(side: int = SIDE, seed: int = 0) -> gan.FilmedGAN:
-    """Return an untrained GAN; in its film the weights grow, at moment k by a factor 1 + 6 times its share."""
+def filmed(side: int = SIDE, seed: int = 0) -> gan.Film:
+    """Return the film of an untrained GAN: the weights grow, at moment k by a factor 1 + 6 times its share."""
     torch.manual_seed(seed)
     model = gan.conv_gan(side, latents=16, width=6)
     weights = torch.cat([v.flatten() for v in model.generator.state_dict().values() if v.is_floating_point()])
-    for k, share in enumerate(gan.MOMENTS):
-        model.film[k] = weights * (1 + 6 * share)
-    return model
+    return gan.Film(model, torch.stack([weights * (1 + 6 * share) for share in gan.MOMENTS]))
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +46,7 @@ MAKERS = {
     "gan": lambda seed: W.gan_explorer(seed=seed),
     "film": lambda seed: W.film_explorer(filmed(), SIDE, seed),
     "film with scores": lambda seed: W.film_explorer(filmed(), SIDE, seed, [300 / (1 + k) for k in range(13)]),
-    "interpolation": lambda seed: W.interpolation_explorer(filmed(), SIDE, seed),
+    "interpolation": lambda seed: W.interpolation_explorer(filmed().players, SIDE, seed),
 }
 
 
@@ -268,7 +266,7 @@ def test_film_shows_the_generator_as_it_was():
     latents = torch.randn(48, 16, generator=torch.Generator().manual_seed(4))
     for k in (0, 5, 12):
         explorer.set(moment=W.PERCENT[k])
-        generator = filmed().generator
+        generator = filmed().players.generator
         for v in generator.state_dict().values():
             if v.is_floating_point():
                 v.mul_(1 + 6 * gan.MOMENTS[k])
@@ -282,9 +280,9 @@ def test_film_shows_the_generator_as_it_was():
 
 
 def test_fresh_latents_are_new_at_each_moment():
-    model = filmed()
-    model.film[:] = model.film[0]  # only the latents change now
-    explorer = W.film_explorer(model, SIDE)
+    film = filmed()
+    film.frames[:] = film.frames[0].clone()  # only the latents change now
+    explorer = W.film_explorer(film, SIDE)
     seen = {}
     for moment in W.PERCENT:
         explorer.set(moment=moment)
@@ -294,9 +292,9 @@ def test_fresh_latents_are_new_at_each_moment():
 
 
 def test_a_later_training_leaves_the_film_alone():
-    model = filmed()
-    explorer = W.film_explorer(model, SIDE)
-    model.film.zero_()
+    film = filmed()
+    explorer = W.film_explorer(film, SIDE)
+    film.frames.zero_()
     explorer.set(moment=W.PERCENT[3])
     assert explorer.numbers.fixed.std() > 0
 
@@ -320,13 +318,13 @@ def test_play_moves_the_slider():
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: W.film_explorer(gan.mlp_gan(64), 28), "side = 28, but the model's images have 64 pixels"),
-    (lambda: W.film_explorer(gan.toy_gan(), SIDE), "side = 8, but the model's images have 2 pixels"),
-    (lambda: W.film_explorer(mlp_vae(64, 2), SIDE), "model is a VAE; a course_utils.gan.GAN is needed"),
+    (lambda: W.film_explorer(gan.Film(gan.mlp_gan(64)), 28), "side = 28, but the model's images have 64 pixels"),
+    (lambda: W.film_explorer(gan.Film(gan.toy_gan()), SIDE), "side = 8, but the model's images have 2 pixels"),
+    (lambda: W.film_explorer(mlp_vae(64, 2), SIDE), "film is a VAE; a course_utils.gan.Film is needed"),
     (lambda: W.film_explorer(filmed(), SIDE, scores=[1.0, 2.0]), "2 scores; one for each of 13"),
     (lambda: W.interpolation_explorer(gan.mlp_gan(64), 28), "have 64 pixels"),
     (lambda: W.interpolation_explorer(mlp_vae(64, 2), SIDE), "a course_utils.gan.GAN is needed"),
-    (lambda: W.film_explorer(plain(), SIDE), "model is a GAN; a FilmedGAN keeps its training"),
+    (lambda: W.film_explorer(plain(), SIDE), "film is a GAN; a course_utils.gan.Film is needed"),
 ])  # fmt: skip
 def test_bad_models(make, message):
     with pytest.raises(ValueError, match=message):
@@ -334,16 +332,17 @@ def test_bad_models(make, message):
 
 
 def plain() -> gan.GAN:
-    model = filmed()
-    return gan.GAN(model.generator, model.discriminator, model.latents)
+    return filmed().players
 
 
 @pytest.mark.parametrize("make", [W.film_explorer, W.interpolation_explorer])
 def test_the_courses_own_model_is_the_default(make, monkeypatch):
     asked = []
-    monkeypatch.setattr(W, "recipes", types.SimpleNamespace(load=lambda name: asked.append(name) or filmed(28)))
+    shipped = {"load": filmed(28).players, "extras": {"film": filmed(28).frames}}
+    asks = {what: lambda name, what=what: asked.append(name) or shipped[what] for what in shipped}
+    monkeypatch.setattr(W, "networks", types.SimpleNamespace(**asks))
     make()
-    assert asked == ["gan_mnist"]
+    assert set(asked) == {"gan_mnist"}
 
 
 # Interpolation -------------------------------------------------------------------------------------------------------
@@ -357,8 +356,8 @@ def test_norms_of_the_prior(k):
 
 
 def test_paths_norms_and_images():
-    model = filmed()
-    explorer = W.interpolation_explorer(filmed(), SIDE, seed=2)
+    model = filmed().players
+    explorer = W.interpolation_explorer(filmed().players, SIDE, seed=2)
     a, b = torch.randn(2, 16, generator=torch.Generator().manual_seed(2005)).double().numpy()
     t = np.linspace(0, 1, 101)[:, None]
     straight = (1 - t) * a + t * b
@@ -383,7 +382,7 @@ def test_paths_norms_and_images():
 
 
 def test_a_surprise_is_another_pair():
-    explorer = W.interpolation_explorer(filmed(), SIDE)
+    explorer = W.interpolation_explorer(filmed().players, SIDE)
     explorer.surprise()
     assert isinstance(explorer.state["pair"], int) and explorer.state["pair"] != 0
 
