@@ -83,9 +83,14 @@ def uniform(*shape: int, generator: torch.Generator, like: Tensor | None = None)
     return u if like is None else u.to(like)
 
 
-def normal(*shape: int, generator: torch.Generator, like: Tensor | None = None) -> Tensor:
-    """Standard normal numbers, drawn on the generator's device; where `like` is and in its dtype, if given."""
-    eps = torch.randn(shape, generator=generator, device=generator.device)
+def normal(
+    *shape: int, generator: torch.Generator, like: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Standard normal numbers, drawn on the generator's device and in `dtype`; then moved to where and what `like` is.
+
+    Drawn in float64 they are other numbers than in float32, the default.
+    """
+    eps = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
     return eps if like is None else eps.to(like)
 
 

@@ -8,15 +8,14 @@ from torch import Tensor, nn
 
 from course_utils import gan, metrics
 from course_utils.densities import gaussian_log_prob
-from course_utils.exercises.checking import Case, Exercise, Mistake, normal
-from course_utils.exercises.checking import check as check_any
+from course_utils.exercises.checking import Case, Exercise, InstantCheck, Mistake, normal
 
 # 3.1 ---------------------------------------------------------------------------------------------------------------
 
 
 def discriminator_cases(g: torch.Generator) -> list[Case]:
     """Two Gaussians, equal densities, far out in both tails, densities far apart, points outside one support."""
-    x = torch.tensor([-2.0, 1.5, 3.0]).double() + 0.1 * normal(3, g=g)
+    x = torch.tensor([-2.0, 1.5, 3.0]).double() + 0.1 * normal(3, generator=g)
     log_p, log_q = gaussian_log_prob(x, 0.0, 1.0), gaussian_log_prob(x, 1.0, 2.0)
     nowhere = torch.full((3,), -torch.inf).double()
     return [
@@ -89,8 +88,8 @@ def losses_clamped(real_logits: Tensor, fake_logits: Tensor, smooth: float) -> t
 
 def losses_cases(g: torch.Generator) -> list[Case]:
     """Batches of different sizes with and without smoothing, a sure discriminator that is right or wrong."""
-    real, fake = 1 + normal(5, g=g), normal(3, g=g) - 1
-    many = normal(200, g=g)
+    real, fake = 1 + normal(5, generator=g), normal(3, generator=g) - 1
+    many = normal(200, generator=g)
     return [
         Case("five real and three generated examples", (real, fake, 0.1)),
         Case("no smoothing", (real, fake, 0.0)),
@@ -110,12 +109,12 @@ def generator_gradients(fake_logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def generator_gradients_cases(g: torch.Generator) -> list[Case]:
     """A fooled and a sure discriminator, logits near 0, a batch of another shape, logits that overflow."""
-    logits = torch.tensor([-4.0, -1.0, 0.5, 3.0]).double() + 0.2 * normal(4, g=g)
+    logits = torch.tensor([-4.0, -1.0, 0.5, 3.0]).double() + 0.2 * normal(4, generator=g)
     return [
         Case("four generated examples", (logits,)),
         Case("the discriminator rejects all of them", (logits - 12,)),
         Case("the discriminator is fooled by all of them", (logits + 12,)),
-        Case("logits of shape (3, 1)", (normal(3, 1, g=g),)),
+        Case("logits of shape (3, 1)", (normal(3, 1, generator=g),)),
         Case("logits near ±1,000", (1000 * logits.sign() + logits,)),
     ]
 
@@ -171,18 +170,35 @@ def penalised_by(function, critic: nn.Module, real: Tensor, fake: Tensor, t: Ten
 def penalty_cases(g: torch.Generator) -> list[Case]:
     """As many examples as numbers in each, many examples, a linear critic, one example, t at its ends."""
     t = torch.tensor([0.1, 0.5, 0.8]).double() + 0.1 * torch.rand(3, generator=g, dtype=torch.float64)
-    gentle = 0.4 * F.normalize(normal(2, 3, g=g), dim=-1)  # no slope above 0.8
+    gentle = 0.4 * F.normalize(normal(2, 3, generator=g), dim=-1)  # no slope above 0.8
     many = torch.rand(20, generator=g, dtype=torch.float64)
     ends = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0]).double()
     return [
-        Case("three examples of three numbers", (Critic(gentle), normal(3, 3, g=g), 2 + normal(3, 3, g=g), t)),
-        Case("20 examples of two numbers", (Critic(normal(4, 2, g=g)), normal(20, 2, g=g), normal(20, 2, g=g), many)),
+        Case(
+            "three examples of three numbers",
+            (Critic(gentle), normal(3, 3, generator=g), 2 + normal(3, 3, generator=g), t),
+        ),
+        Case(
+            "20 examples of two numbers",
+            (Critic(normal(4, 2, generator=g)), normal(20, 2, generator=g), normal(20, 2, generator=g), many),
+        ),
         Case(
             "a linear critic: its slope is the same everywhere",
-            (Critic(normal(1, 4, g=g), linear=True), normal(6, 4, g=g), normal(6, 4, g=g), many[:6]),
+            (
+                Critic(normal(1, 4, generator=g), linear=True),
+                normal(6, 4, generator=g),
+                normal(6, 4, generator=g),
+                many[:6],
+            ),
         ),
-        Case("one example", (Critic(normal(3, 2, g=g)), normal(1, 2, g=g), normal(1, 2, g=g), many[:1])),
-        Case("t is 0 or 1", (Critic(normal(3, 2, g=g)), normal(5, 2, g=g), normal(5, 2, g=g), ends)),
+        Case(
+            "one example",
+            (Critic(normal(3, 2, generator=g)), normal(1, 2, generator=g), normal(1, 2, generator=g), many[:1]),
+        ),
+        Case(
+            "t is 0 or 1",
+            (Critic(normal(3, 2, generator=g)), normal(5, 2, generator=g), normal(5, 2, generator=g), ends),
+        ),
     ]
 
 
@@ -235,15 +251,21 @@ def without_transpose(weight: Tensor, u: Tensor, iterations: int) -> Tensor:
 
 def spectral_norm_cases(g: torch.Generator) -> list[Case]:
     """Square, wide and tall matrices, one round, several and many, rank 1."""
-    square = torch.linalg.qr(normal(4, 4, g=g)).Q @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5]).double())
-    tall = torch.linalg.qr(normal(8, 3, g=g)).Q @ torch.diag(torch.tensor([5.0, 1.0, 0.5]).double())
+    square = torch.linalg.qr(normal(4, 4, generator=g)).Q @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5]).double())
+    tall = torch.linalg.qr(normal(8, 3, generator=g)).Q @ torch.diag(torch.tensor([5.0, 1.0, 0.5]).double())
     return [
-        Case("a square matrix, one round", (square @ torch.linalg.qr(normal(4, 4, g=g)).Q, normal(4, g=g), 1)),
-        Case("2 × 5, two rounds", (normal(2, 5, g=g), normal(2, g=g), 2)),
-        Case("6 × 3, five rounds", (normal(6, 3, g=g), normal(6, g=g), 5)),
-        Case("50 rounds: the largest singular value", (tall, normal(8, g=g), 50)),
-        Case("rank 1: one round is enough", (normal(5, 1, g=g) @ normal(1, 3, g=g), normal(5, g=g), 1)),
-        Case("200 rounds of a large matrix", (100 * normal(3, 3, g=g), normal(3, g=g), 200)),
+        Case(
+            "a square matrix, one round",
+            (square @ torch.linalg.qr(normal(4, 4, generator=g)).Q, normal(4, generator=g), 1),
+        ),
+        Case("2 × 5, two rounds", (normal(2, 5, generator=g), normal(2, generator=g), 2)),
+        Case("6 × 3, five rounds", (normal(6, 3, generator=g), normal(6, generator=g), 5)),
+        Case("50 rounds: the largest singular value", (tall, normal(8, generator=g), 50)),
+        Case(
+            "rank 1: one round is enough",
+            (normal(5, 1, generator=g) @ normal(1, 3, generator=g), normal(5, generator=g), 1),
+        ),
+        Case("200 rounds of a large matrix", (100 * normal(3, 3, generator=g), normal(3, generator=g), 200)),
     ]
 
 
@@ -260,7 +282,7 @@ def wasserstein_cases(g: torch.Generator) -> list[Case]:
 
     In all but the last the distance exceeds that of the means.
     """
-    x, y = normal(2, 10, g=g)
+    x, y = normal(2, 10, generator=g)
     wide = x.mean() + 0.5 + 3 * (y - y.mean())  # its mean is the larger one, its range covers that of x
     sides = torch.tensor([1.0, -1.0]).double().repeat(5)
     stretched = x.clone()
@@ -327,17 +349,20 @@ def frechet_with_ridge(features_1: Tensor, features_2: Tensor) -> Tensor:
 
 def frechet_cases(g: torch.Generator) -> list[Case]:
     """Correlated features, different numbers of examples, equal covariances, fewer examples than features."""
-    first, second = normal(2, 40, 3, g=g)
-    first, second = first + 2 * normal(40, 1, g=g), torch.tensor([1.0, 2.0, 3.0]) * second + 2 * normal(40, 1, g=g)
-    mixed = normal(60, 4, g=g) @ normal(4, 4, g=g)
-    few = normal(5, 8, g=g)
+    first, second = normal(2, 40, 3, generator=g)
+    first, second = (
+        first + 2 * normal(40, 1, generator=g),
+        torch.tensor([1.0, 2.0, 3.0]) * second + 2 * normal(40, 1, generator=g),
+    )
+    mixed = normal(60, 4, generator=g) @ normal(4, 4, generator=g)
+    few = normal(5, 8, generator=g)
     return [
         Case("40 examples each, three correlated features", (first, 1 + second)),
-        Case("60 and 25 examples", (mixed, normal(25, 4, g=g))),
+        Case("60 and 25 examples", (mixed, normal(25, 4, generator=g))),
         Case("a shifted copy: only the means differ", (first, first + torch.tensor([1.0, 0.0, -2.0]))),
         Case("the same set twice", (mixed, mixed)),
-        Case("fewer examples than features: singular covariances", (few, 1 + normal(6, 8, g=g))),
-        Case("one covariance singular", (few, normal(30, 8, g=g))),
+        Case("fewer examples than features: singular covariances", (few, 1 + normal(6, 8, generator=g))),
+        Case("one covariance singular", (few, normal(30, 8, generator=g))),
     ]
 
 
@@ -814,4 +839,4 @@ EXERCISES = {
         ),
     ]
 }
-check = partial(check_any, EXERCISES)
+check = InstantCheck(EXERCISES)

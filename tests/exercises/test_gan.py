@@ -44,6 +44,14 @@ def gradient_at_generated_examples(critic, real, fake, t):
     return penalty, torch.autograd.grad(penalty, x)[0]
 
 
+def by_backward(critic, real, fake, t):
+    """The right numbers, but .backward() adds them to what the weight's owner has in .grad."""
+    x = points_between(real, fake, t)
+    penalty = penalty_from(torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0])
+    penalty.backward()
+    return penalty, critic.weight.grad
+
+
 def rounds_with_largest_entry_one(weight, u, iterations):
     for _ in range(iterations):
         v = weight.T @ u / (weight.T @ u).abs().max()
@@ -75,7 +83,7 @@ UNNAMED = {  # wrong answers that no mistake of the exercise names
         lambda logits: ((-logits).sigmoid(), -logits.sigmoid()),
         lambda logits: tuple(v.sum() for v in EXERCISES["3.3"].reference(logits)),
     ],
-    "3.4": [her_penalty, without_graph, gradient_at_generated_examples],
+    "3.4": [her_penalty, without_graph, gradient_at_generated_examples, by_backward],
     "3.5": [
         rounds_with_largest_entry_one,
         lambda weight, u, iterations: weight.norm(dim=1).max(),
@@ -104,14 +112,6 @@ def test_unnamed_mistakes_fail(id, wrong, capsys):
     assert capsys.readouterr().out.startswith("✗")
 
 
-def by_backward(critic, real, fake, t):
-    """Another right way: the gradient that .backward() leaves in the weight."""
-    x = points_between(real, fake, t)
-    penalty = penalty_from(torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0])
-    penalty.backward()
-    return penalty, critic.weight.grad
-
-
 def by_roots_of_the_product(a, b):
     """Another right way: C_1 C_2 has the eigenvalues of C_1^½ C_2 C_1^½."""
     (m_1, c_1), (m_2, c_2) = moments(a), moments(b)
@@ -135,7 +135,6 @@ OTHERWISE = {  # right answers that are computed in another way
     "3.1": lambda log_p, log_q: 1 / (1 + (log_q - log_p).exp()),
     "3.2": by_targets,
     "3.3": by_autograd,
-    "3.4": by_backward,
     "3.6": lambda x, y: (x.sort(descending=True).values - y.sort(descending=True).values).abs().sum() / len(x),
     "3.7": by_roots_of_the_product,
 }

@@ -32,13 +32,13 @@ def told(id: str, values: dict[int, object], error=None, **rest) -> Run:
     return Run(told=messages, **rest)
 
 
-def test_every_right_call_earns_its_share(assignment):
+def test_every_right_call_earns_its_share_of_a_third_and_all_of_them_all(assignment):
     expected = assignment.expected["1.6"]
     assert len(expected) == 4
     for count in range(5):
         values = {i: value if i < count else value + 1 for i, value in enumerate(expected)}
         result = result_of(assignment.exercises["1.6"], assignment, told("1.6", values), "")
-        assert result.points == 2 * count / 4
+        assert result.points == (1 if count == 4 else round(count / 4 / 3, 2))
         assert result.status == {0: "wrong", 4: "correct"}.get(count, "partial")
 
 
@@ -47,11 +47,11 @@ def test_calls_before_the_end_of_a_run_earn_theirs_unless_it_was_our_fault(assig
     run = told("1.6", {0: assignment.expected["1.6"][0]}, stopped=stopped, why="so")
     result = result_of(assignment.exercises["1.6"], assignment, run, "")
     assert (result.status, result.message) == (stopped, "so")
-    assert result.points == (None if stopped == "infrastructure" else 0.5)
+    assert result.points == (None if stopped == "infrastructure" else 0.08)
     assert [call.got for call in result.calls[1:]] == ["not called"] * 3
     values = dict(enumerate(assignment.expected["1.6"]))  # right before the run was stopped, elsewhere
     result = result_of(assignment.exercises["1.6"], assignment, told("1.6", values, stopped=stopped, why="so"), "")
-    assert (result.status, result.points, result.message) == ("correct", 2, "")
+    assert (result.status, result.points, result.message) == ("correct", 1, "")
 
 
 def test_a_renamed_function_is_named(assignment):

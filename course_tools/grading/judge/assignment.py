@@ -19,8 +19,9 @@ from course_tools.grading.inside import exchange
 from course_tools.notebook_source import MARKER_LINE, exercise_of
 from course_tools.notebooks import ROOT, find_lecture, read_notebook
 from course_utils import exercises as exercises_package
+from course_utils.calls import fresh
 from course_utils.errors import require
-from course_utils.exercises.checking import Case, Exercise, fresh
+from course_utils.exercises.checking import Case, Exercise
 
 PACKAGES = [Path(package.__file__).resolve().parent for package in (course_utils, course_tools)]
 PARAMETERS = {"device": "cpu"}  # over the lecture's defaults

@@ -18,7 +18,8 @@ from course_tools.grading.hand_in.submission import Submission, tokens_of
 from course_tools.grading.inside import exchange
 from course_tools.grading.judge.assignment import PARAMETERS, Assignment
 from course_tools.grading.judge.sandbox import Budget, Grounds, Run, exercise_in
-from course_utils.exercises.checking import Case, Exercise, advice_on, call, diagnose, furthest, is_right, summary
+from course_utils.calls import Returned
+from course_utils.exercises.checking import Case, Exercise, advice_on, earned, fault, furthest, in_words, summary
 
 LONGEST = 2000  # characters of one text in a result
 HARNESS = "from course_tools.grading.inside import harness as _harness"
@@ -32,9 +33,10 @@ NO_CALLS = "Nothing came back: the answer changes how the notebook runs."
 
 @dataclass
 class Outcome:
-    """What one call gave: a value, or the exception's type, text and line."""
+    """What one call gave: a value and what is wrong with it, or the exception's type, text and line."""
 
     value: object = None
+    advice: str = ""
     error: str = ""
     text: str = ""
     line: str = ""
@@ -57,14 +59,25 @@ def sent_calls(text: str, total: int) -> dict[int, dict]:
     return {number: sent[str(number)] for number in range(total) if isinstance(sent.get(str(number)), dict)}
 
 
+def returned(sent: dict) -> Returned:
+    """Return what a call gave, as the harness sent it. Raises ``ValueError`` for any other form."""
+    gradients, changed = sent.get("gradients", []), sent.get("changed", [])
+    if not isinstance(gradients, list) or not isinstance(changed, list):
+        raise ValueError("the answer came back in another form than the grader's own")
+    decoded = tuple(exchange.decode_stranger(v) for v in gradients)
+    places = tuple(place for place in changed if type(place) is int and place >= 0)
+    return Returned(exchange.decode_stranger(sent["value"]), decoded, places, str(sent.get("why", "")))
+
+
 def outcome_of(sent: dict, exercise: Exercise, case: Case, expected) -> Outcome:
     """Return the outcome of a call that the harness sent, compared."""
     if "value" in sent:
         try:
-            value = exchange.decode_stranger(sent["value"])
+            got = returned(sent)
         except ValueError as error:
             return Outcome(error="ValueError", text=shorten(str(error)))
-        return Outcome(value=value, passed=is_right(exercise, case, value, expected))
+        advice = fault(exercise, case, got, expected)
+        return Outcome(value=got.value, advice=advice or "", passed=advice is None)
     error, text, line = (str(sent.get(name, "")) for name in ("error", "text", "line"))
     return Outcome(error=error or "Exception", text=shorten(text), line=shorten(line))
 
@@ -100,10 +113,10 @@ def describe_call(exercise: Exercise, case: Case, expected, outcome: Outcome | N
         advice = NOT_THERE if outcome.error == "NameError" else advice_on(exercise, outcome.text)
     else:
         got = summary(outcome.value)
+        advice = outcome.advice
         if not outcome.passed:
-            advice = diagnose(exercise, case, outcome.value, expected)
             got += f"; {far}" if (far := furthest(outcome.value, expected)) and not exercise.accepts else ""
-    texts = (case.label, call(exercise, case), got, summary(expected))
+    texts = (case.label, in_words(exercise, case), got, summary(expected))
     return Call(*map(shorten, texts), passed=outcome is not None and outcome.passed, advice=advice)
 
 
@@ -148,7 +161,7 @@ def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str)
     return Result(
         status=status,
         source=source,
-        points=None if status == "infrastructure" else round(exercise.points * passed / len(cases), 2),
+        points=None if status == "infrastructure" else earned(exercise, passed, len(cases)),
         possible=float(exercise.points),
         message=shorten(message),
         calls=[describe_call(exercise, case, expected[i], found.get(i)) for i, case in enumerate(cases)]
@@ -165,8 +178,8 @@ def job(assignment: Assignment, sources: dict[str, str], called: dict[str, list[
     for id, source in sources.items():
         cells.append({"id": f"answer {id}", "source": source})
         for number, cases in enumerate(called.get(id, [])):
-            name = assignment.exercises[id].function
-            code = f'{HARNESS}\n_harness.run("{id}", "{name}", globals(), {cases})'
+            exercise = assignment.exercises[id]
+            code = f'{HARNESS}\n_harness.run("{id}", "{exercise.function}", globals(), {cases}, {exercise.places})'
             cells.append({"id": f"calls {id} {number}", "source": code})
     inputs = {id: assignment.inputs[id] for id in called}
     return {"cells": cells, "inputs": inputs, "parameters": PARAMETERS, "seed": assignment.seed % 2**32}
