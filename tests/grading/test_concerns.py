@@ -4,9 +4,10 @@ import pytest
 
 from course_tools.grading.book.concerns import concerns
 from course_tools.grading.book.corrections import Correction
-from course_tools.grading.book.gradebook import Student, entries
+from course_tools.grading.book.entries import entries
 from course_tools.grading.book.records import Call, Record, Result, Written, is_undefined, name_error
 from course_tools.grading.book.written import Mark
+from course_tools.grading.hand_in.roster import Student
 
 UNKNOWN = "NameError: name 'np' is not defined in the line `return np.log(p)`"
 

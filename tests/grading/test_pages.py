@@ -7,10 +7,11 @@ import pytest
 
 from course_tools.grading.book import pages
 from course_tools.grading.book.corrections import Correction
-from course_tools.grading.book.gradebook import Student, entries
+from course_tools.grading.book.entries import entries
 from course_tools.grading.book.records import STATUSES, Call, Record, Result, Written
 from course_tools.grading.book.similarity import similar_pairs
 from course_tools.grading.book.written import Mark
+from course_tools.grading.hand_in.roster import Student
 
 EVIL = "</script></pre></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7*7 }}"
 VOID = {"meta", "br", "line", "rect", "img", "link", "input"}

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from course_tools.grading.book.gradebook import Entry, flags_of, together
-from course_tools.grading.book.records import Result, is_undefined, name_error
+from course_tools.grading.book.entries import Entry, flags_of, together
+from course_tools.grading.book.records import STOPPED, Result, is_undefined, name_error
 from course_tools.grading.book.written import not_found
 
-STOPPED = ("timeout", "memory", "kernel died")
 UNTOUCHED = ("not attempted", "missing")
 
 

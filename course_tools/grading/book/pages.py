@@ -16,11 +16,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from course_tools.grading.book.concerns import concerns
-from course_tools.grading.book.gradebook import Entry, Student, mixed_seeds
+from course_tools.grading.book.entries import Entry, mixed_seeds
 from course_tools.grading.book.records import STATUSES, Call, Result, is_undefined, name_error
 from course_tools.grading.book.similarity import COSINE, EVIDENCE, Pair
 from course_tools.grading.book.tables import counted, number, plural
 from course_tools.grading.book.written import Mark, is_empty, shown
+from course_tools.grading.hand_in.roster import Student
 
 SIGNS = {
     "correct": "✓",

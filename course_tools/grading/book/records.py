@@ -1,13 +1,13 @@
 """What is known of a graded submission, and its file: ``results/STUDENT.json``, written beside and then renamed."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import get_ident
 
+from course_tools.files import atomically
+from course_tools.grading.spreadsheets import numeric
 from course_utils.errors import require
 
 STATUSES = (  # each apart from the others; only the first two earn points, and a stopped run for the calls before
@@ -22,7 +22,7 @@ STATUSES = (  # each apart from the others; only the first two earn points, and 
     "missing",
     "infrastructure",
 )
-STOPPED = ("timeout", "memory", "kernel died", "infrastructure")  # what `--rerun failed` runs again
+STOPPED = ("timeout", "memory", "kernel died")  # `--rerun failed` runs these again; infrastructure, every run
 NAME_ERROR = re.compile(r"NameError: name '[^'\n]{1,80}' is not defined|\ANameError\b")
 
 
@@ -97,11 +97,6 @@ def version_of(sha256: str, seed: int) -> str:
     return f"{sha256[:12]}-{seed}"
 
 
-def numeric(id: str) -> list[int]:
-    """Return an exercise's number for sorting, so that 1.10 comes after 1.9."""
-    return [int(part) for part in re.findall(r"\d+", id)]
-
-
 def worth_of(parts: Iterable[Mapping[str, Result | Written]]) -> dict[str, float]:
     """Return what each exercise is worth, by number, of all students' results or written answers."""
     worth = {id: part.possible for own in parts for id, part in own.items()}
@@ -129,29 +124,10 @@ def path_of(folder: Path, student: str) -> Path:
     return folder / "results" / f"{student}.json"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside and rename it, so that a crash at any moment leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{get_ident()}.new")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside and rename it."""
-    write_bytes(path, text.encode("utf-8"))
-
-
 def write(folder: Path, record: Record) -> Path:
     """Write a record into `folder`; return its path."""
     path = path_of(folder, record.student)
-    write_text(path, json.dumps(asdict(record), indent=1) + "\n")
+    atomically(path, json.dumps(asdict(record), indent=1) + "\n")
     return path
 
 

@@ -4,27 +4,24 @@ import hashlib
 import re
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
-from pkgutil import iter_modules
 
 import torch
 from nbformat import NotebookNode
 
 import course_tools
 import course_utils
+from course_tools.grading.hand_in.release import MODULES, every_exercise
 from course_tools.grading.hand_in.submission import Wanted, aliases_of, written_text
 from course_tools.grading.inside import exchange
 from course_tools.notebook_source import MARKER_LINE, exercise_of
 from course_tools.notebooks import ROOT, find_lecture, read_notebook
-from course_utils import exercises as exercises_package
 from course_utils.errors import require
 from course_utils.exercises.checking import Case, Exercise, fresh
 
 PACKAGES = [Path(package.__file__).resolve().parent for package in (course_utils, course_tools)]
 PARAMETERS = {"device": "cpu"}  # over the lecture's defaults
-MODULES = [f"course_utils.exercises.{m.name}" for m in iter_modules(exercises_package.__path__) if m.name != "checking"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,6 @@ class Assignment:
     expected: dict[str, list]
     inputs: dict[str, list]  # the cases' arguments as JSON
     code: str  # hash of the course's code and of what it runs on
-
-
-def every_exercise() -> dict[str, Exercise]:
-    """Return the exercises of all lectures."""
-    return {id: exercise for name in MODULES for id, exercise in import_module(name).EXERCISES.items()}
 
 
 def code_of(nb: NotebookNode) -> list[NotebookNode]:
