@@ -148,7 +148,7 @@ def test_a_broken_infrastructure_is_tried_twice_and_never_a_zero(copy, monkeypat
     assert {result.status for result in results} == {"infrastructure"} and {r.points for r in results} == {None}
     assert grade.incomplete(found) == ["bo", "cy", "Åsa Öberg"] and len(changed) == 21
     assert len(tries) == 2 * (3 + 3 * len(POINTS))  # all together, then each alone: each of them twice
-    assert "no more pids" in results[0].message
+    assert "no more pids" in results[0].detail
     found, *_ = grade_all(copy / "in", "01", copy / "out", Options())
     assert points_of(found)["Åsa Öberg"] == 22
     assert grade.incomplete(found) == []
@@ -270,6 +270,14 @@ def test_spoilt_files_of_an_earlier_run_are_named(copy, capsys):
     (copy / "out" / "results" / "bo.json").write_text('{"student": "bo"')
     assert cli.main(arguments) == 2
     assert "bo.json is no result of `course grade`: delete it" in capsys.readouterr().err
+    value = json.loads((copy / "out" / "results" / "cy.json").read_text())
+    assert value.pop("form") == records.FORM
+    (copy / "out" / "results" / "bo.json").write_text(json.dumps(value))  # as the first version wrote it
+    for command in (arguments, ["gradebook", str(copy / "out")]):
+        assert cli.main(command) == 2
+        assert f"bo.json is of another version of the course (form 1, this one has {records.FORM})" in (
+            capsys.readouterr().err
+        )
     (copy / "out" / "run.json").write_text("[]")
     assert cli.main(arguments) == 2
     assert "run.json is not what course grade writes" in capsys.readouterr().err

@@ -23,19 +23,33 @@ STATUSES = (  # each apart from the others; only the first two earn points, and 
     "infrastructure",
 )
 STOPPED = ("timeout", "memory", "kernel died")  # `--rerun failed` runs these again; infrastructure, every run
-NAME_ERROR = re.compile(r"NameError: name '[^'\n]{1,80}' is not defined|\ANameError\b")
+FORM = 2  # of the files; those of another form are refused, never half understood
+
+
+@dataclass
+class Error:
+    """An exception that an answer raised: its type, its text, the answer's line; of a ``NameError`` the name."""
+
+    type: str
+    text: str = ""
+    line: str = ""
+    name: str = ""
 
 
 @dataclass
 class Call:
-    """One call of a student's function, in words: what it looked at, the arguments, both results, what to do."""
+    """One call of a student's function: what it looked at, the arguments, both values, what to do.
+
+    `got` is None where the function raised `error` or, without one, was not called.
+    """
 
     label: str
     called: str
-    got: str
+    got: str | None
     expected: str
     passed: bool
     advice: str = ""
+    error: Error | None = None
 
 
 @dataclass
@@ -46,7 +60,10 @@ class Result:
     points: float | None
     possible: float
     source: str = ""  # the code that was graded
-    message: str = ""  # why there are no calls, or why they stopped
+    cause: str = ""  # why there are no calls, or why they stopped: a key of wording.CAUSES
+    detail: str = ""  # of the cause: what is wrong with the file, at what the run was stopped
+    error: Error | None = None  # that the answer's cell raised
+    names: list[str] = field(default_factory=list)  # if undefined: of the function, then of what the cell defines
     flags: list[str] = field(default_factory=list)  # for the instructor's eye; they change no points
     calls: list[Call] = field(default_factory=list)
     hint: str = ""
@@ -103,17 +120,6 @@ def worth_of(parts: Iterable[Mapping[str, Result | Written]]) -> dict[str, float
     return {id: worth[id] for id in sorted(worth, key=numeric)}
 
 
-def is_undefined(result: Result) -> bool:
-    """Tell whether an answer's cell ran, but defined no function of the exercise's name."""
-    return result.message.startswith("Your cell defines no function")
-
-
-def name_error(result: Result) -> str:
-    """Return the first NameError that an answer met, such as "NameError: name 'x' is not defined", or nothing."""
-    texts = [result.message, *(call.got for call in result.calls if not call.passed)]
-    return next((match[0] for text in texts if (match := NAME_ERROR.search(text))), "")
-
-
 def path_of(folder: Path, student: str) -> Path:
     """Return where a student's record lies. Raises ``ValueError`` for a name that can't be a file's."""
     safe = bool(student) and student not in (".", "..") and not re.search(r"[/\\\x00-\x1f]", student)
@@ -127,14 +133,19 @@ def path_of(folder: Path, student: str) -> Path:
 def write(folder: Path, record: Record) -> Path:
     """Write a record into `folder`; return its path."""
     path = path_of(folder, record.student)
-    atomically(path, json.dumps(asdict(record), indent=1) + "\n")
+    atomically(path, json.dumps({"form": FORM, **asdict(record)}, indent=1) + "\n")
     return path
+
+
+def with_error(value: Mapping) -> dict:
+    """Return the fields of a result or a call, its error made from what JSON has of it."""
+    return {**value, "error": value["error"] and Error(**value["error"])}
 
 
 def from_json(value: Mapping) -> Record:
     """Return the record of parsed JSON. Raises ``KeyError`` or ``TypeError`` if it is of another form."""
     exercises = {
-        id: Result(**{**result, "calls": [Call(**call) for call in result["calls"]]})
+        id: Result(**{**with_error(result), "calls": [Call(**with_error(call)) for call in result["calls"]]})
         for id, result in value["exercises"].items()
     }
     written = {id: Written(**answer) for id, answer in value["written"].items()}
@@ -142,11 +153,22 @@ def from_json(value: Mapping) -> Record:
 
 
 def read(path: Path) -> Record:
-    """Return the record in a file. Raises ``ValueError`` naming a file that holds none, ``FileNotFoundError``."""
+    """Return the record in a file.
+
+    Raises ``FileNotFoundError``, and ``ValueError`` naming a file that holds none, or one that another version wrote.
+    """
     try:
-        return from_json(json.loads(path.read_text("utf-8")))
+        value = json.loads(path.read_text("utf-8"))
+        form = value.pop("form", 1)  # which the first did not say
+        record = None if form != FORM and "exercises" in value else from_json(value)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is no result of `course grade`: delete it, and grade again") from None
+    if record is None:
+        raise ValueError(
+            f"{path} is of another version of the course (form {form!r}, this one has {FORM}): read it with that "
+            "version, or grade the submissions again into another --out"
+        )
+    return record
 
 
 def read_all(folder: Path) -> list[Record]:

@@ -193,7 +193,7 @@ def fail(out: Path, student: str, path: Path, assignment: Assignment, options: O
     """Write the record of a student whom the grader could not grade, so that no older grade stands for them."""
     record = Record(student, assignment.lecture, path.name, "", assignment.seed, options.isolation, problem=why)
     for id, exercise in assignment.exercises.items():
-        record.exercises[id] = Result("infrastructure", None, float(exercise.points), message=why)
+        record.exercises[id] = Result("infrastructure", None, float(exercise.points), cause="stopped", detail=why)
     record.written = {id: Written(None, points) for id, points in assignment.written.items()}
     records.write(out, record)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from course_tools.grading.book.records import Call, Result
+from course_tools.grading.book.records import Call, Error, Result
 from course_tools.grading.hand_in.submission import Submission, tokens_of
 from course_tools.grading.inside import exchange
 from course_tools.grading.judge.assignment import PARAMETERS, Assignment
@@ -22,22 +22,15 @@ from course_utils.exercises.checking import Case, Exercise, advice_on, call, dia
 
 LONGEST = 2000  # characters of one text in a result
 HARNESS = "from course_tools.grading.inside import harness as _harness"
-NOT_THERE = (
-    "Where answers are graded there are the names that the lecture's set-up imports, those of the answer's own cell, "
-    "and the functions of earlier exercises. Define what is missing in the answer's cell."
-)
 JOINT_SECONDS = 10.0  # for an exercise while all run together; alone it has its whole time
-NO_CALLS = "Nothing came back: the answer changes how the notebook runs."
 
 
 @dataclass
 class Outcome:
-    """What one call gave: a value, or the exception's type, text and line."""
+    """What one call gave: a value, or an exception."""
 
     value: object = None
-    error: str = ""
-    text: str = ""
-    line: str = ""
+    error: Error | None = None
     passed: bool = False
 
 
@@ -45,6 +38,13 @@ def shorten(text: str) -> str:
     """Return a text of limited length, without surrogates that no file can hold."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
+def error_of(kind: str, text: str, line: str = "") -> Error:
+    """Return an exception from what was told of it; Python's own text names what was not defined."""
+    kind, text, line = map(shorten, (kind, text, line))
+    unknown = re.match(r"name '([^'\n]{1,80})' is not defined", text) if kind == "NameError" else None
+    return Error(kind, text, line, unknown[1] if unknown else "")
 
 
 def sent_calls(text: str, total: int) -> dict[int, dict]:
@@ -63,10 +63,10 @@ def outcome_of(sent: dict, exercise: Exercise, case: Case, expected) -> Outcome:
         try:
             value = exchange.decode_stranger(sent["value"])
         except ValueError as error:
-            return Outcome(error="ValueError", text=shorten(str(error)))
+            return Outcome(error=error_of("ValueError", str(error)))
         return Outcome(value=value, passed=is_right(exercise, case, value, expected))
-    error, text, line = (str(sent.get(name, "")) for name in ("error", "text", "line"))
-    return Outcome(error=error or "Exception", text=shorten(text), line=shorten(line))
+    kind, text, line = (str(sent.get(name, "")) for name in ("error", "text", "line"))
+    return Outcome(error=error_of(kind or "Exception", text, line))
 
 
 def outcomes(exercise: Exercise, cases: list[Case], expected: list, run: Run) -> dict[int, Outcome]:
@@ -80,41 +80,42 @@ def outcomes(exercise: Exercise, cases: list[Case], expected: list, run: Run) ->
     return found
 
 
-def is_memory(error: str, text: str) -> bool:
+def is_memory(error: Error | None) -> bool:
     """Tell whether an exception says that memory was refused."""
-    return error == "MemoryError" or "allocate memory" in text or "out of memory" in text.lower()
+    if error is None:
+        return False
+    return error.type == "MemoryError" or "allocate memory" in error.text or "out of memory" in error.text.lower()
 
 
 def is_open(exercise: Exercise, outcome: Outcome) -> bool:
     """Tell whether an outcome is the error that stands in an open exercise."""
-    return outcome.error == "NotImplementedError" and outcome.text == f"Exercise {exercise.id}"
+    error = outcome.error
+    return error is not None and (error.type, error.text) == ("NotImplementedError", f"Exercise {exercise.id}")
 
 
 def describe_call(exercise: Exercise, case: Case, expected, outcome: Outcome | None) -> Call:
-    """Return one call in words."""
-    got, advice = "", ""
-    if outcome is None:
-        got = "not called"
-    elif outcome.error:
-        got = f"{outcome.error}: {outcome.text}" + (f" in the line `{outcome.line}`" if outcome.line else "")
-        advice = NOT_THERE if outcome.error == "NameError" else advice_on(exercise, outcome.text)
-    else:
+    """Return one call: its values in words, its error as it is."""
+    got, advice, error = None, "", outcome.error if outcome else None
+    if error is not None:
+        advice = "" if error.type == "NameError" else advice_on(exercise, error.text)
+    elif outcome is not None:
         got = summary(outcome.value)
         if not outcome.passed:
             advice = diagnose(exercise, case, outcome.value, expected)
             got += f"; {far}" if (far := furthest(outcome.value, expected)) and not exercise.accepts else ""
-    texts = (case.label, call(exercise, case), got, summary(expected))
-    return Call(*map(shorten, texts), passed=outcome is not None and outcome.passed, advice=advice)
+    label, called, wanted = map(shorten, (case.label, call(exercise, case), summary(expected)))
+    passed = outcome is not None and outcome.passed
+    return Call(label, called, None if got is None else shorten(got), wanted, passed, advice, error)
 
 
-def status_of(exercise: Exercise, run: Run, found: list[Outcome], error: list, total: int) -> str:
+def status_of(exercise: Exercise, run: Run, found: list[Outcome], error: Error | None, total: int) -> str:
     """Return the status of an exercise from the outcomes of its calls, its cell's error, and how its run ended."""
     passed = sum(outcome.passed for outcome in found)
     if passed == total:
         return "correct"
     if run.stopped:
         return run.stopped
-    if is_memory(*error) or any(is_memory(outcome.error, outcome.text) for outcome in found):
+    if any(map(is_memory, (error, *(outcome.error for outcome in found)))):
         return "memory"
     if not passed and any(is_open(exercise, outcome) for outcome in found):
         return "not attempted"
@@ -123,11 +124,9 @@ def status_of(exercise: Exercise, run: Run, found: list[Outcome], error: list, t
     return "error" if all(outcome.error for outcome in found) else "wrong"
 
 
-def undefined(exercise: Exercise, source: str) -> str:
-    """Return what to say to whose cell does not define the exercise's function."""
-    others = [f"`{name}`" for name in re.findall(r"^def[ \t]+(\w+)", source, re.M)]
-    but = f", but {' and '.join(others[:3])}: was it renamed?" if others else "."
-    return f"Your cell defines no function `{exercise.function}`{but}"
+def undefined(exercise: Exercise, source: str) -> list[str]:
+    """Return the name of the function that a cell does not define, and of up to three that it does."""
+    return [exercise.function, *(shorten(name) for name in re.findall(r"^def[ \t]+(\w+)", source, re.M)[:3])]
 
 
 def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str) -> Result:
@@ -135,22 +134,24 @@ def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str)
     cases, expected = assignment.cases[exercise.id], assignment.expected[exercise.id]
     answer = run.told.get(f"answer {exercise.id}") or {"error": None, "printed": ""}
     calls = [told for cell, told in run.told.items() if cell.startswith(f"calls {exercise.id} ")]
-    error = [shorten(str(part)) for part in answer["error"] or ("", "")]
+    error = error_of(*answer["error"]) if answer["error"] else None
     found = outcomes(exercise, cases, expected, run)
     status = status_of(exercise, run, list(found.values()), error, len(cases))
-    message = run.why if run.stopped and status == run.stopped else ""
-    if error[0]:
-        message = f"Your cell stopped with {error[0]}: {error[1]}"
+    cause = "stopped" if run.stopped and status == run.stopped else ""
+    if error is not None:
+        cause = "raised"
     elif not found and not run.stopped:
-        empty = all(told["calls"] is not None for told in calls)
-        message = undefined(exercise, source) if empty else NO_CALLS
+        cause = "undefined" if all(told["calls"] is not None for told in calls) else "silent"
     passed = sum(outcome.passed for outcome in found.values())
     return Result(
         status=status,
         source=source,
         points=None if status == "infrastructure" else round(exercise.points * passed / len(cases), 2),
         possible=float(exercise.points),
-        message=shorten(message),
+        cause=cause,
+        detail=shorten(run.why) if cause == "stopped" else "",
+        error=error,
+        names=undefined(exercise, source) if cause == "undefined" else [],
         calls=[describe_call(exercise, case, expected[i], found.get(i)) for i, case in enumerate(cases)]
         if found and status != "not attempted"
         else [],
@@ -196,8 +197,7 @@ def lenders(assignment: Assignment, submission: Submission, result: Result, id: 
     They are the answers to earlier exercises, and cells of the student's own that define a function or import: no
     cells that compute, which belong to the lecture.
     """
-    text = "\n".join([result.message, *(call.got for call in result.calls)])
-    names = set(re.findall(r"NameError: name '(\w+)'", text))
+    names = {error.name for error in (result.error, *(call.error for call in result.calls)) if error is not None}
     earlier = list(assignment.exercises)[: list(assignment.exercises).index(id)]
     cells = {f"{other}, lent": submission.answers[other] for other in earlier if other in submission.answers}
     own = [source for source in submission.others if re.search(r"^(?:def|import|from)\b", source, re.M)]
@@ -241,8 +241,8 @@ def run_alone(
 
 def without_answer(exercise: Exercise, submission: Submission) -> Result:
     """Return the result of an exercise that the submission doesn't hold."""
-    message = submission.problem or "No cell with this exercise was found."
-    return Result("missing", 0.0, float(exercise.points), message=message)
+    cause = "no notebook" if submission.problem else "no cell"
+    return Result("missing", 0.0, float(exercise.points), cause=cause, detail=submission.problem)
 
 
 def judge(
