@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from course_tools import cli
 from course_tools.grading.book import gradebook, records
+from course_tools.grading.inside.job import Cell, decode
 from course_tools.grading.judge import grade, sandbox
 from course_tools.grading.judge.grade import Options, grade_all, grade_one
 from course_tools.grading.judge.sandbox import Broken, Grounds, Run
@@ -55,7 +56,8 @@ def counted(monkeypatch):
     runs, run = [], Grounds.run
 
     def counting(self, job, *args, **options):
-        runs.append([cell["id"].removeprefix("answer ") for cell in job["cells"] if cell["id"].startswith("answer")])
+        cells = [decode(cell["id"]) for cell in job["cells"]]
+        runs.append([cell.exercise for cell in cells if cell.kind == "answer" and cell.exercise != "sum"])  # the probe
         return run(self, job, *args, **options)
 
     monkeypatch.setattr(Grounds, "run", counting)
@@ -157,7 +159,9 @@ def test_a_broken_infrastructure_is_tried_twice_and_never_a_zero(copy, monkeypat
 @pytest.mark.parametrize("how", ["timeout", "memory", "kernel died"])
 def test_what_was_stopped_is_run_again_on_demand_only(copy, monkeypatch, how):
     with monkeypatch.context() as patch:
-        patch.setattr(Grounds, "run", lambda self, *args, **options: Run(stopped=how, at="answer 1.1", why="!"))
+        patch.setattr(
+            Grounds, "run", lambda self, *args, **options: Run(stopped=how, at=Cell("answer", "1.1"), why="!")
+        )
         patch.setattr(grade, "check_grounds", lambda grounds: None)
         found, *_ = grade_all(copy / "in", "01", copy / "out", Options(rerun="all"))
         assert {r.status for record in found for r in record.exercises.values()} == {how}

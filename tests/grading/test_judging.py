@@ -12,6 +12,7 @@ from course_tools.grading.book.records import Error, Result
 from course_tools.grading.book.wording import came_back, message_of
 from course_tools.grading.hand_in.submission import Submission
 from course_tools.grading.inside import exchange
+from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import prepare
 from course_tools.grading.judge.judging import lenders, needed, result_of
 from course_tools.grading.judge.sandbox import Run
@@ -27,8 +28,8 @@ def told(id: str, values: dict[int, object], error=None, **rest) -> Run:
     """Return a run in which the calls of an exercise gave these values."""
     sent = {str(number): {"value": exchange.encode(value)} for number, value in values.items()}
     messages = {
-        f"answer {id}": {"calls": None, "error": error, "printed": ""},
-        f"calls {id} 0": {"calls": json.dumps(sent), "error": None, "printed": ""},
+        Cell("answer", id): {"calls": None, "error": error, "printed": ""},
+        Cell("calls", id, 0): {"calls": json.dumps(sent), "error": None, "printed": ""},
     }
     return Run(told=messages, **rest)
 
@@ -71,7 +72,7 @@ def test_what_a_cell_or_a_call_raised_is_kept_apart_from_what_is_said_of_it(assi
     run = told("1.6", {})
     sent = {str(i): {"error": "NameError", "text": text, "line": "np.log(w)"} for i in range(3)}
     sent["3"] = {"error": "TypeError", "text": "name 'x' is not defined"}
-    run.told["calls 1.6 0"]["calls"] = json.dumps(sent)
+    run.told[Cell("calls", "1.6", 0)]["calls"] = json.dumps(sent)
     result = result_of(assignment.exercises["1.6"], assignment, run, "")
     assert [call.error.name for call in result.calls] == ["np", "np", "np", ""]
     assert came_back(result.calls[0]) == f"NameError: {text} in the line `np.log(w)`"

@@ -15,6 +15,7 @@ import course_utils
 from course_tools.grading.hand_in.release import MODULES, every_exercise
 from course_tools.grading.hand_in.submission import Wanted, aliases_of, written_text
 from course_tools.grading.inside import exchange
+from course_tools.grading.inside.job import Cell
 from course_tools.notebook_source import MARKER_LINE, exercise_of
 from course_tools.notebooks import ROOT, find_lecture, read_notebook
 from course_utils.errors import require
@@ -55,10 +56,10 @@ def code_of(nb: NotebookNode) -> list[NotebookNode]:
 def setup_cells(nb: NotebookNode) -> list[dict]:
     """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters."""
     first = f"from course_tools.grading.inside import harness as _harness\n_harness.stand_in({MODULES})"
-    cells = [{"id": "setup: harness", "source": first}]
+    cells = [{"id": Cell("setup", "harness").encode(), "source": first}]
     for number, cell in enumerate(code_of(nb), 1):
         tagged = "parameters" in cell.metadata.get("tags", [])
-        cells.append({"id": "setup: defaults" if tagged else f"setup: {number}", "source": cell.source})
+        cells.append({"id": Cell("setup", "defaults" if tagged else str(number)).encode(), "source": cell.source})
     return cells
 
 

@@ -21,6 +21,7 @@ from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import State, published
 from course_tools.grading.book.records import STOPPED, Record, Result, Written
 from course_tools.grading.hand_in.submission import Submission, read_submission
+from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge import engines
 from course_tools.grading.judge.assignment import Assignment, prepare
 from course_tools.grading.judge.engines import Limits
@@ -146,9 +147,11 @@ def grade_file(path: Path, student: str, assignment: Assignment, grounds: Ground
 
 def check_grounds(grounds: Grounds) -> None:
     """Run a trivial job. Raises ``ValueError`` if nothing can be run here, with what to do."""
-    cells = [{"id": "setup", "source": "import torch"}, {"id": "sum", "source": "assert 1 + 1 == 2"}]
+    ours, theirs = Cell("setup", "torch"), Cell("answer", "sum")
+    sources = {ours: "import torch", theirs: "assert 1 + 1 == 2"}
+    cells = [{"id": cell.encode(), "source": source} for cell, source in sources.items()]
     run = grounds.run({"cells": cells, "inputs": {}, "parameters": {}, "seed": 0})
-    if run.stopped or run.told["sum"]["error"]:
+    if run.stopped or run.told[theirs]["error"]:
         raise ValueError(f"no {'sandbox' if grounds.sandboxed else 'kernel'} here ({run.why}): {INSTALL}")
 
 

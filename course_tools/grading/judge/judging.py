@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from course_tools.grading.book.records import Call, Error, Result
 from course_tools.grading.hand_in.submission import Submission, tokens_of
 from course_tools.grading.inside import exchange
+from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import PARAMETERS, Assignment
-from course_tools.grading.judge.sandbox import Budget, Grounds, Run, exercise_in
+from course_tools.grading.judge.sandbox import Budget, Grounds, Run
 from course_utils.exercises.checking import Case, Exercise, advice_on, call, diagnose, furthest, is_right, summary
 
 LONGEST = 2000  # characters of one text in a result
@@ -73,7 +74,7 @@ def outcomes(exercise: Exercise, cases: list[Case], expected: list, run: Run) ->
     """Return case → outcome, of the calls that came back."""
     found = {}
     for cell, told in run.told.items():
-        if cell.startswith(f"calls {exercise.id} ") and told["calls"] is not None:
+        if cell[:2] == ("calls", exercise.id) and told["calls"] is not None:
             for number, sent in sent_calls(told["calls"], len(expected)).items():
                 if not sent.get("undefined"):
                     found[number] = outcome_of(sent, exercise, cases[number], expected[number])
@@ -132,8 +133,8 @@ def undefined(exercise: Exercise, source: str) -> list[str]:
 def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str) -> Result:
     """Return what a run says of an exercise and its answer; flags and key are filled in by who knows them."""
     cases, expected = assignment.cases[exercise.id], assignment.expected[exercise.id]
-    answer = run.told.get(f"answer {exercise.id}") or {"error": None, "printed": ""}
-    calls = [told for cell, told in run.told.items() if cell.startswith(f"calls {exercise.id} ")]
+    answer = run.told.get(Cell("answer", exercise.id)) or {"error": None, "printed": ""}
+    calls = [told for cell, told in run.told.items() if cell[:2] == ("calls", exercise.id)]
     error = error_of(*answer["error"]) if answer["error"] else None
     found = outcomes(exercise, cases, expected, run)
     status = status_of(exercise, run, list(found.values()), error, len(cases))
@@ -160,15 +161,21 @@ def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str)
     )
 
 
-def job(assignment: Assignment, sources: dict[str, str], called: dict[str, list[list[int]]]) -> dict:
-    """Return what to run: answers or references by id, and of which of them which cases, each list in a cell."""
+def answers(sources: dict[str, str]) -> dict[Cell, str]:
+    """Return the cells of answers, or of references, by exercise."""
+    return {Cell("answer", id): source for id, source in sources.items()}
+
+
+def job(assignment: Assignment, sources: dict[Cell, str], called: dict[str, list[list[int]]]) -> dict:
+    """Return what to run: cells after the set-up, and of which answers among them which cases, each list in a cell."""
     cells = list(assignment.setup)
-    for id, source in sources.items():
-        cells.append({"id": f"answer {id}", "source": source})
-        for number, cases in enumerate(called.get(id, [])):
+    for cell, source in sources.items():
+        cells.append({"id": cell.encode(), "source": source})
+        id, lists = cell.exercise, called.get(cell.exercise, []) if cell.kind == "answer" else []
+        for number, cases in enumerate(lists):
             name = assignment.exercises[id].function
             code = f'{HARNESS}\n_harness.run("{id}", "{name}", globals(), {cases})'
-            cells.append({"id": f"calls {id} {number}", "source": code})
+            cells.append({"id": Cell("calls", id, number).encode(), "source": code})
     inputs = {id: assignment.inputs[id] for id in called}
     return {"cells": cells, "inputs": inputs, "parameters": PARAMETERS, "seed": assignment.seed % 2**32}
 
@@ -191,18 +198,17 @@ def bound(source: str) -> set[str]:
     return {name for head in heads for name in re.findall(r"\w+", head)}
 
 
-def lenders(assignment: Assignment, submission: Submission, result: Result, id: str) -> dict[str, str]:
-    """Return the student's other cells that bind a name which was not defined in this run, by a name for each.
+def lenders(assignment: Assignment, submission: Submission, result: Result, id: str) -> dict[Cell, str]:
+    """Return the student's other cells that bind a name which was not defined in this run; they run for this exercise.
 
     They are the answers to earlier exercises, and cells of the student's own that define a function or import: no
     cells that compute, which belong to the lecture.
     """
     names = {error.name for error in (result.error, *(call.error for call in result.calls)) if error is not None}
     earlier = list(assignment.exercises)[: list(assignment.exercises).index(id)]
-    cells = {f"{other}, lent": submission.answers[other] for other in earlier if other in submission.answers}
-    own = [source for source in submission.others if re.search(r"^(?:def|import|from)\b", source, re.M)]
-    cells |= {f"own cell {number}, lent": source for number, source in enumerate(own, 1)}
-    return {name: source for name, source in cells.items() if names & bound(source)}
+    sources = [submission.answers[other] for other in earlier if other in submission.answers]
+    sources += [source for source in submission.others if re.search(r"^(?:def|import|from)\b", source, re.M)]
+    return {Cell("lent", id, number): source for number, source in enumerate(sources) if names & bound(source)}
 
 
 def run_alone(
@@ -223,7 +229,7 @@ def run_alone(
         return result_of(exercise, assignment, run, source)
     before = needed(assignment, submission, results, id)
     ours = [other for other in before if before[other] != submission.answers.get(other)]
-    sources, called = before | {id: source}, {id: [[i] for i in range(len(assignment.cases[id]))]}
+    sources, called = answers(before | {id: source}), {id: [[i] for i in range(len(assignment.cases[id]))]}
     end, lent = time.monotonic() + seconds, {}
     while True:
         run = grounds.run(job(assignment, lent | sources, called), end - time.monotonic())
@@ -255,7 +261,7 @@ def judge(
     together = Run()
     if attempted:
         called = {id: [list(range(len(assignment.cases[id])))] for id in attempted}
-        sources = {id: submission.answers[id] for id in assignment.exercises if id in submission.answers}
+        sources = answers({id: submission.answers[id] for id in assignment.exercises if id in submission.answers})
         together = grounds.run(job(assignment, sources, called), exercise_seconds=JOINT_SECONDS)
     for id in ids:
         exercise = assignment.exercises[id]
@@ -264,7 +270,8 @@ def judge(
         else:
             results[id] = without_answer(exercise, submission)
     again = [id for id in attempted if results[id].status not in ("correct", "not attempted")]
-    for id in sorted(again, key=lambda id: id == exercise_in(together.at)):  # where it was stopped, once more at last
+    stopped_in = together.at.exercise if together.at else ""
+    for id in sorted(again, key=lambda id: id == stopped_in):  # once more at last
         seconds = grounds.budget.total_seconds - (time.monotonic() - start)
         results[id] = run_alone(assignment, submission, grounds, known | results, id, seconds)
     for id, result in results.items():
