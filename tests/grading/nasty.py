@@ -442,7 +442,7 @@ def forward_kl_from_q(log_p, log_q):
     "messages of the worker": """
 import json, os
 for number in range(3, 100):
-    for message in ({"start": "setup: 1"}, {"done": "setup: 1", "error": ["x"]}, {"done": "calls 1.2 0"}, {"end": "x"}):
+    for message in ({"start": "setup 1"}, {"done": "setup 1", "error": ["x"]}, {"done": "calls 1.2 0"}, {"end": "x"}):
         try:
             if "pipe" in os.readlink(f"/proc/self/fd/{number}"):
                 os.write(number, json.dumps(message).encode() + b"\\n")

@@ -4,11 +4,14 @@ import pytest
 
 from course_tools.grading.book.concerns import concerns
 from course_tools.grading.book.corrections import Correction
-from course_tools.grading.book.gradebook import Student, entries
-from course_tools.grading.book.records import Call, Record, Result, Written, is_undefined, name_error
+from course_tools.grading.book.entries import entries
+from course_tools.grading.book.records import Call, Error, Record, Result, Written
+from course_tools.grading.book.wording import unknown_name
 from course_tools.grading.book.written import Mark
+from course_tools.grading.hand_in.roster import Student
 
-UNKNOWN = "NameError: name 'np' is not defined in the line `return np.log(p)`"
+UNKNOWN = Error("NameError", "name 'np' is not defined", "return np.log(p)", "np")
+WRONG = Error("TypeError", "no NameError: name 'x' is not defined here")
 
 
 def submission(*results: Result, answer: str | None = "", **fields) -> Record:
@@ -19,11 +22,11 @@ def submission(*results: Result, answer: str | None = "", **fields) -> Record:
     return record
 
 
-def result(status: str, message: str = "", got: str = "", flags: list[str] | None = None) -> Result:
-    """A result of three points with one failed call, if that gave something."""
+def result(status: str, raised: Error | None = None, flags: list[str] | None = None, **fields) -> Result:
+    """A result of three points; with one failed call, if that raised something."""
     points = {"correct": 3.0, "infrastructure": None}.get(status, 0.0)
-    calls = [Call("case", "f(p)", got, "1", False, "log 0 is not 0")] if got else []
-    return Result(status, points, 3.0, "", message, flags or [], calls)
+    calls = [Call("case", "f(p)", None, "1", False, "log 0 is not 0", raised)] if raised else []
+    return Result(status, points, 3.0, flags=flags or [], calls=calls, **fields)
 
 
 def why(record: Record, student: Student | None = None, marks=None, corrections=None) -> list[str]:
@@ -64,14 +67,14 @@ def test_late_submissions_are_named(late, line):
 
 
 def test_names_that_nothing_defined_are_named():
-    undefined = result("error", "Your cell defines no function `kl_table`.")
-    other = result("error", "Your cell defines no function `elbo`.")
+    undefined = result("error", cause="undefined", names=["kl_table"])
+    other = result("error", cause="undefined", names=["elbo"])
     assert why(submission(undefined, other, result("correct"))) == [
         "1.1, 1.2: no function of the exercise's name is defined"
     ]
-    unknown = [result("error", got=UNKNOWN), result("partial", f"Your cell stopped with {UNKNOWN}")]
+    unknown = [result("error", UNKNOWN), result("partial", cause="raised", error=UNKNOWN)]
     assert why(submission(*unknown)) == ["all exercises: NameError: name 'np' is not defined"]
-    assert why(submission(result("error", "Your cell stopped with TypeError: no", "TypeError: no"))) == []
+    assert why(submission(result("error", WRONG, cause="raised", error=WRONG))) == []
 
 
 def test_what_was_corrected_by_hand_has_been_looked_at():
@@ -83,8 +86,9 @@ def test_what_was_corrected_by_hand_has_been_looked_at():
 
 
 def test_errors_of_names_are_told_from_others():
-    assert name_error(result("error", got=UNKNOWN)) == "NameError: name 'np' is not defined"
-    assert name_error(result("error", got="NameError: mine")) == "NameError"
-    assert name_error(result("error", got="ValueError: no NameError here")) == ""
-    assert name_error(Result("correct", 3.0, 3.0, calls=[Call("", "", UNKNOWN, "", True)])) == ""
-    assert not is_undefined(result("error", "Your cell stopped with TypeError: defines no"))
+    assert unknown_name(result("error", UNKNOWN)) == "NameError: name 'np' is not defined"
+    assert unknown_name(result("error", Error("NameError", "mine"))) == "NameError"
+    assert unknown_name(result("error", WRONG)) == ""
+    assert unknown_name(Result("correct", 3.0, 3.0, calls=[Call("", "", "1", "1", True)])) == ""
+    lying = Error("TypeError", "Your cell defines no function `f`.")
+    assert why(submission(result("error", lying, cause="raised", error=lying))) == []

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from course_tools import cli
 from course_tools.grading.book import gradebook, records
+from course_tools.grading.inside.job import Cell, decode
 from course_tools.grading.judge import grade, sandbox
 from course_tools.grading.judge.grade import Options, grade_all, grade_one
 from course_tools.grading.judge.sandbox import Broken, Grounds, Run
@@ -55,7 +56,8 @@ def counted(monkeypatch):
     runs, run = [], Grounds.run
 
     def counting(self, job, *args, **options):
-        runs.append([cell["id"].removeprefix("answer ") for cell in job["cells"] if cell["id"].startswith("answer")])
+        cells = [decode(cell["id"]) for cell in job["cells"]]
+        runs.append([cell.exercise for cell in cells if cell.kind == "answer" and cell.exercise != "sum"])  # the probe
         return run(self, job, *args, **options)
 
     monkeypatch.setattr(Grounds, "run", counting)
@@ -148,7 +150,7 @@ def test_a_broken_infrastructure_is_tried_twice_and_never_a_zero(copy, monkeypat
     assert {result.status for result in results} == {"infrastructure"} and {r.points for r in results} == {None}
     assert grade.incomplete(found) == ["bo", "cy", "Åsa Öberg"] and len(changed) == 21
     assert len(tries) == 2 * (3 + 3 * len(POINTS))  # all together, then each alone: each of them twice
-    assert "no more pids" in results[0].message
+    assert "no more pids" in results[0].detail
     found, *_ = grade_all(copy / "in", "01", copy / "out", Options())
     assert points_of(found)["Åsa Öberg"] == 22
     assert grade.incomplete(found) == []
@@ -157,7 +159,9 @@ def test_a_broken_infrastructure_is_tried_twice_and_never_a_zero(copy, monkeypat
 @pytest.mark.parametrize("how", ["timeout", "memory", "kernel died"])
 def test_what_was_stopped_is_run_again_on_demand_only(copy, monkeypatch, how):
     with monkeypatch.context() as patch:
-        patch.setattr(Grounds, "run", lambda self, *args, **options: Run(stopped=how, at="answer 1.1", why="!"))
+        patch.setattr(
+            Grounds, "run", lambda self, *args, **options: Run(stopped=how, at=Cell("answer", "1.1"), why="!")
+        )
         patch.setattr(grade, "check_grounds", lambda grounds: None)
         found, *_ = grade_all(copy / "in", "01", copy / "out", Options(rerun="all"))
         assert {r.status for record in found for r in record.exercises.values()} == {how}
@@ -270,6 +274,14 @@ def test_spoilt_files_of_an_earlier_run_are_named(copy, capsys):
     (copy / "out" / "results" / "bo.json").write_text('{"student": "bo"')
     assert cli.main(arguments) == 2
     assert "bo.json is no result of `course grade`: delete it" in capsys.readouterr().err
+    value = json.loads((copy / "out" / "results" / "cy.json").read_text())
+    assert value.pop("form") == records.FORM
+    (copy / "out" / "results" / "bo.json").write_text(json.dumps(value))  # as the first version wrote it
+    for command in (arguments, ["gradebook", str(copy / "out")]):
+        assert cli.main(command) == 2
+        assert f"bo.json is of another version of the course (form 1, this one has {records.FORM})" in (
+            capsys.readouterr().err
+        )
     (copy / "out" / "run.json").write_text("[]")
     assert cli.main(arguments) == 2
     assert "run.json is not what course grade writes" in capsys.readouterr().err

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from course_tools.grading.book import gradebook, records
+from course_tools.grading.book import entries, gradebook, records
 from course_tools.grading.book.records import Record, Result, Written
-from course_tools.grading.book.tables import counted, escape, number, read_csv, to_csv, unescape
+from course_tools.grading.book.tables import counted, number
+from course_tools.grading.spreadsheets import escape, read_csv, to_csv, unescape
 
 
 def submission(student: str, *statuses: str, answer: str | None = "", **fields) -> Record:
@@ -165,23 +166,23 @@ def test_bad_corrections_change_nothing(out):
 
 
 def test_the_published_state_can_be_compared_with_the_next(out):
-    assert gradebook.published(out) == {}
+    assert entries.published(out) == {}
     gradebook.publish(out)
-    first = gradebook.published(out)
+    first = entries.published(out)
     assert first["ada"] == {"1.1": (3.0, "correct"), "1.2": (2.0, "partial")}
     assert first["gus"]["1.1"] == (None, "infrastructure")
     (out / "corrections.csv").write_text("student,exercise,points,reason\nada,1.2,3,\n", "utf-8")
     gradebook.publish(out)
-    changed = {s for s, own in gradebook.published(out).items() if own != first[s]}
+    changed = {s for s, own in entries.published(out).items() if own != first[s]}
     assert changed == set()  # a correction is no change of the grader's
     records.write(out, submission("ada", "correct", "correct"))
     gradebook.publish(out)
-    assert {s for s, own in gradebook.published(out).items() if own != first[s]} == {"ada"}
-    assert gradebook.published(out)["ada"]["1.2"] == (3.0, "correct")
+    assert {s for s, own in entries.published(out).items() if own != first[s]} == {"ada"}
+    assert entries.published(out)["ada"]["1.2"] == (3.0, "correct")
     text = (out / "published.json").read_text("utf-8")
     assert list(json.loads(text)) == sorted(first)
     (out / "published.json").write_text("{spoilt", "utf-8")
-    assert gradebook.published(out) == {}
+    assert entries.published(out) == {}
 
 
 def test_results_of_several_seeds_are_named(out, capsys):
@@ -198,13 +199,13 @@ def test_flags_that_repeat_stand_once(out):
     for result in record.exercises.values():
         result.flags = ["found by the function's name"]
     record.exercises["1.2"].flags.append("uses course_utils.vae")
-    assert gradebook.flags_of(record) == [
+    assert entries.flags_of(record) == [
         "all exercises: found by the function's name (metadata missing)",
         "1.2: uses course_utils.vae",
     ]
     noticed = [("1.1", "a"), ("1.2", "b"), ("1.3", "a"), ("1.3", "a")]
-    assert gradebook.together(noticed, ["1.1", "1.2", "1.3"]) == ["1.1, 1.3: a", "1.2: b"]
-    assert gradebook.together([("1.1", "a")], ["1.1"]) == ["1.1: a"]
+    assert entries.together(noticed, ["1.1", "1.2", "1.3"]) == ["1.1, 1.3: a", "1.2: b"]
+    assert entries.together([("1.1", "a")], ["1.1"]) == ["1.1: a"]
 
 
 def test_publishing_again_changes_no_byte(out):

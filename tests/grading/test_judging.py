@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from course_tools.grading.book.records import Result
+from course_tools.grading.book.records import Error, Result
+from course_tools.grading.book.wording import came_back, message_of
 from course_tools.grading.hand_in.submission import Submission
 from course_tools.grading.inside import exchange
+from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import prepare
 from course_tools.grading.judge.judging import lenders, needed, result_of
 from course_tools.grading.judge.sandbox import Run
@@ -26,8 +28,8 @@ def told(id: str, values: dict[int, object], error=None, **rest) -> Run:
     """Return a run in which the calls of an exercise gave these values."""
     sent = {str(number): {"value": exchange.encode(value)} for number, value in values.items()}
     messages = {
-        f"answer {id}": {"calls": None, "error": error, "printed": ""},
-        f"calls {id} 0": {"calls": json.dumps(sent), "error": None, "printed": ""},
+        Cell("answer", id): {"calls": None, "error": error, "printed": ""},
+        Cell("calls", id, 0): {"calls": json.dumps(sent), "error": None, "printed": ""},
     }
     return Run(told=messages, **rest)
 
@@ -46,19 +48,35 @@ def test_every_right_call_earns_its_share_of_a_third_and_all_of_them_all(assignm
 def test_calls_before_the_end_of_a_run_earn_theirs_unless_it_was_our_fault(assignment, stopped):
     run = told("1.6", {0: assignment.expected["1.6"][0]}, stopped=stopped, why="so")
     result = result_of(assignment.exercises["1.6"], assignment, run, "")
-    assert (result.status, result.message) == (stopped, "so")
+    assert (result.status, result.cause, result.detail, message_of(result)) == (stopped, "stopped", "so", "so")
     assert result.points == (None if stopped == "infrastructure" else 0.08)
-    assert [call.got for call in result.calls[1:]] == ["not called"] * 3
+    assert [came_back(call) for call in result.calls[1:]] == ["not called"] * 3
     values = dict(enumerate(assignment.expected["1.6"]))  # right before the run was stopped, elsewhere
     result = result_of(assignment.exercises["1.6"], assignment, told("1.6", values, stopped=stopped, why="so"), "")
-    assert (result.status, result.points, result.message) == ("correct", 1, "")
+    assert (result.status, result.points, result.cause, message_of(result)) == ("correct", 1, "", "")
 
 
 def test_a_renamed_function_is_named(assignment):
     run = told("1.6", {})
     result = result_of(assignment.exercises["1.6"], assignment, run, "def iwae_bound(w):\n    return w")
-    assert result.message == "Your cell defines no function `iwae`, but `iwae_bound`: was it renamed?"
+    assert (result.cause, result.names) == ("undefined", ["iwae", "iwae_bound"])
+    assert message_of(result) == "Your cell defines no function `iwae`, but `iwae_bound`: was it renamed?"
     assert (result.status, result.points) == ("error", 0)
+
+
+def test_what_a_cell_or_a_call_raised_is_kept_apart_from_what_is_said_of_it(assignment):
+    text = "name 'np' is not defined. Did you forget to import 'np'?"
+    cell = result_of(assignment.exercises["1.6"], assignment, told("1.6", {}, error=["NameError", text]), "")
+    assert (cell.status, cell.cause, cell.error) == ("error", "raised", Error("NameError", text, "", "np"))
+    assert message_of(cell) == f"Your cell stopped with NameError: {text}"
+    run = told("1.6", {})
+    sent = {str(i): {"error": "NameError", "text": text, "line": "np.log(w)"} for i in range(3)}
+    sent["3"] = {"error": "TypeError", "text": "name 'x' is not defined"}
+    run.told[Cell("calls", "1.6", 0)]["calls"] = json.dumps(sent)
+    result = result_of(assignment.exercises["1.6"], assignment, run, "")
+    assert [call.error.name for call in result.calls] == ["np", "np", "np", ""]
+    assert came_back(result.calls[0]) == f"NameError: {text} in the line `np.log(w)`"
+    assert [call.got for call in result.calls] == [None] * 4 and result.cause == ""
 
 
 def fit_line(x, y):
@@ -99,7 +117,7 @@ def test_a_missing_name_is_looked_for_in_the_students_other_cells(assignment):
     submission = Submission("x", "", answers={"1.1": "import scipy", "1.7": "def other(): pass"}, others=own)
 
     def lent(name):
-        result = Result("error", 0, 2, message=f"Your cell stopped with NameError: name '{name}' is not defined")
+        result = Result("error", 0, 2, cause="raised", error=Error("NameError", name=name))
         return list(lenders(assignment, submission, result, "1.6").values())
 
     assert lent("np") == [own[0]]

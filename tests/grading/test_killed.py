@@ -31,11 +31,17 @@ def start(submissions, out):
 
 
 def files(out):
-    """Return what a gradebook says: all files but the list of what changed in the last run."""
+    """Return what a gradebook says: all files but the list of what changed in the last run.
+
+    What a run that was killed was writing lies beside its place, with the number of that process at the end.
+    """
     return {
         path.relative_to(out): path.read_bytes()
         for path in out.rglob("*")
-        if path.is_file() and path.name != "changes.csv" and not path.name.startswith(".")
+        if path.is_file()
+        and path.name != "changes.csv"
+        and not path.name.startswith(".")
+        and (path.parent.name == "results" or not path.suffix[1:].isdecimal())
     }
 
 

@@ -1,11 +1,13 @@
 """A folder of honest and hostile submissions, graded once: what each must get, and that nothing else has happened."""
 
+import json
 import socket
 import sys
 import tempfile
 import threading
 import time
 import uuid
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ import matplotlib
 import psutil
 import pytest
 
+from course_tools.grading.book.wording import came_back, message_of
 from course_tools.grading.judge.grade import Options, grade_all
 from course_tools.grading.judge.sandbox import PACKAGE, Budget
 from course_tools.notebooks import ROOT
@@ -109,7 +112,8 @@ def graded(tmp_path_factory, visitors):
 
 def everything_in(result) -> str:
     """Return all text that a result shows."""
-    return "\n".join([result.message, result.printed, *(call.got for call in result.calls)])
+    said = asdict(replace(result, source=""))
+    return "\n".join([message_of(result), result.printed, *map(came_back, result.calls), json.dumps(said)])
 
 
 @pytest.mark.parametrize("student", NAMES)

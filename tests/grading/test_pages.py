@@ -7,10 +7,11 @@ import pytest
 
 from course_tools.grading.book import pages
 from course_tools.grading.book.corrections import Correction
-from course_tools.grading.book.gradebook import Student, entries
-from course_tools.grading.book.records import STATUSES, Call, Record, Result, Written
+from course_tools.grading.book.entries import entries
+from course_tools.grading.book.records import STATUSES, Call, Error, Record, Result, Written
 from course_tools.grading.book.similarity import similar_pairs
 from course_tools.grading.book.written import Mark
+from course_tools.grading.hand_in.roster import Student
 
 EVIL = "</script></pre></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7*7 }}"
 VOID = {"meta", "br", "line", "rect", "img", "link", "input"}
@@ -49,16 +50,18 @@ def submission(student: str = "ada", evil: bool = False) -> Record:
     for i, status in enumerate(STATUSES, 1):
         points = {"correct": 2.0, "partial": 1.0, "infrastructure": None}.get(status, 0.0)
         calls = [Call(f"{said} case", f"{said} called", f"{said} got", f"{said} wanted", False, f"{said} advice")]
+        calls += [failed(Error(said, said, said, said), said)] if evil else []
         record.exercises[f"1.{i}"] = Result(
             status,
             points,
             2.0,
             f"x = 1  # {said}",
+            "stopped",
             f"{said} message",
-            [f"{said} flag"],
-            calls,
-            f"{said} hint",
-            f"{said} print",
+            flags=[f"{said} flag"],
+            calls=calls,
+            hint=f"{said} hint",
+            printed=f"{said} print",
         )
     record.written["1.11"] = Written(f"{said} answer", 3.0)
     return record
@@ -114,9 +117,10 @@ def only(result: Result, corrections=None) -> Page:
     return Page(pages.feedback_page(entry))
 
 
-def failed(got: str, advice: str) -> Call:
+def failed(got: str | Error, advice: str) -> Call:
     """A call that failed."""
-    return Call("case", "f(p)", got, "1", False, advice)
+    raised = isinstance(got, Error)
+    return Call("case", "f(p)", None if raised else got, "1", False, advice, got if raised else None)
 
 
 def test_only_correct_exercises_are_folded():
@@ -129,7 +133,7 @@ def test_only_correct_exercises_are_folded():
 
 
 def test_what_is_said_of_one_call_is_not_said_of_the_next():
-    same = [failed("TypeError: bad operand", "call it yourself") for _ in range(3)]
+    same = [failed(Error("TypeError", "bad operand"), "call it yourself") for _ in range(3)]
     calls = [*same, failed("2", "look at zeros"), failed("2", "look at zeros"), failed("3", "call it yourself")]
     text = only(Result("wrong", 0.0, 2.0, calls=calls)).text
     assert [text.count(words) for words in ("bad operand", "call it yourself", "look at zeros")] == [1, 1, 1]
@@ -146,7 +150,7 @@ def test_the_hint_is_for_those_whose_idea_was_not_right(status):
 
 @pytest.mark.parametrize("status", ["error", "partial", "wrong"])
 def test_who_missed_a_name_gets_no_mathematical_hint(status):
-    unknown = "NameError: name 'np' is not defined in the line `np.log(p)`"
+    unknown = Error("NameError", "name 'np' is not defined", "np.log(p)", "np")
     calls = [failed(unknown, "log 0 is not 0"), failed(unknown, "log 0 is not 0")]
     text = only(Result(status, 0.0, 2.0, calls=calls, hint="use xlogy")).text
     assert "log 0 is not 0" not in text
@@ -156,8 +160,9 @@ def test_who_missed_a_name_gets_no_mathematical_hint(status):
 
 
 def test_who_renamed_the_function_is_told_so():
-    text = only(Result("error", 0.0, 2.0, message="Your cell defines no function `f`.", hint="use xlogy")).text
+    text = only(Result("error", 0.0, 2.0, cause="undefined", names=["f", "g"], hint="use xlogy")).text
     assert pages.UNDEFINED in text
+    assert "Your cell defines no function `f`, but `g`: was it renamed?" in text
     assert "Restart the kernel" not in text
     assert "xlogy" not in text
 

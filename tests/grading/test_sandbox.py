@@ -5,6 +5,7 @@ from contextlib import closing
 import psutil
 import pytest
 
+from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge import sandbox
 from course_tools.grading.judge.sandbox import Budget, Grounds
 
@@ -21,10 +22,11 @@ def grounds(warm):
 
 def printed(grounds: Grounds, code: str, seed: int = 0) -> str:
     """Return what a cell prints in a kernel of its own."""
-    cells = [{"id": "setup", "source": "import torch"}, {"id": "answer 1", "source": code}]
+    cells = [{"id": "setup 1", "source": "import torch"}, {"id": "answer 1", "source": code}]
     run = grounds.run({"cells": cells, "inputs": {}, "parameters": {}, "seed": seed})
-    assert run.stopped == "" and run.told["answer 1"]["error"] is None, run
-    return run.told["answer 1"]["printed"]
+    told = run.told.get(Cell("answer", "1"))
+    assert run.stopped == "" and told and told["error"] is None, run
+    return told["printed"]
 
 
 def test_every_kernel_draws_from_its_seed(grounds):

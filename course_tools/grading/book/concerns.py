@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from course_tools.grading.book.gradebook import Entry, flags_of, together
-from course_tools.grading.book.records import Result, is_undefined, name_error
+from course_tools.grading.book.entries import Entry, flags_of, together
+from course_tools.grading.book.records import STOPPED, Result
+from course_tools.grading.book.wording import unknown_name
 from course_tools.grading.book.written import not_found
 
-STOPPED = ("timeout", "memory", "kernel died")
 UNTOUCHED = ("not attempted", "missing")
 
 
@@ -16,7 +16,7 @@ def trouble(result: Result) -> str:
         return result.status
     if result.status == "correct":
         return ""
-    return "no function of the exercise's name is defined" if is_undefined(result) else name_error(result)
+    return "no function of the exercise's name is defined" if result.cause == "undefined" else unknown_name(result)
 
 
 def lateness(late: str) -> list[str]:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_tools.grading.book.records import Record, worth_of
-from course_tools.grading.book.tables import number, read_csv
-from course_tools.grading.book.written import bare, locate_student, parse_points
+from course_tools.grading.book.tables import number
+from course_tools.grading.book.written import bare, parse_points
+from course_tools.grading.hand_in.roster import locate_student
+from course_tools.grading.spreadsheets import read_csv
 from course_utils.errors import require
 
 COLUMNS = ("student", "exercise", "points", "reason")
@@ -44,3 +46,9 @@ def read_corrections(path: Path, records: Sequence[Record]) -> Corrections:
         require(points is not None, f"{where}, column points: it is empty; 0 to {number(worth[exercise])} are allowed")
         found[key] = Correction(float(points or 0.0), row["reason"])
     return found
+
+
+def gather_corrections(out: Path, records: Sequence[Record]) -> Corrections:
+    """Return the corrections in OUT/corrections.csv; none if there is no such file."""
+    path = out / "corrections.csv"
+    return read_corrections(path, records) if path.exists() else {}

@@ -3,7 +3,6 @@
 All text of students goes through jinja2's escaping; the pages hold no script, and forbid any.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from course_tools.grading.book.concerns import concerns
-from course_tools.grading.book.gradebook import Entry, Student, mixed_seeds
-from course_tools.grading.book.records import STATUSES, Call, Result, is_undefined, name_error
+from course_tools.grading.book.entries import Entry, mixed_seeds
+from course_tools.grading.book.records import STATUSES, Call, Result
 from course_tools.grading.book.similarity import COSINE, EVIDENCE, Pair
 from course_tools.grading.book.tables import counted, number, plural
+from course_tools.grading.book.wording import came_back, is_of_a_name, message_of, unknown_name
 from course_tools.grading.book.written import Mark, is_empty, shown
+from course_tools.grading.hand_in.roster import Student
 
 SIGNS = {
     "correct": "✓",
@@ -65,7 +66,6 @@ NAMELESS = (
     "cell defines, and the functions of earlier exercises: look for a slip, or move the definition or import into this "
     "cell."
 )
-ERROR = re.compile(r"[A-Z]\w*: ")  # at the head of what a call gave: it raised
 CODE_LIMIT = 20_000  # characters of an answer that a page shows
 PAIRS_SHOWN = 50
 BINS = 10
@@ -91,14 +91,14 @@ def highlight(source: str) -> Markup:
 def hint_of(result: Result) -> str:
     """Return the hint for a student whose idea was not right, unless the advice on a call says it already."""
     said = any(result.hint in call.advice for call in result.calls)
-    return result.hint if result.status in ("partial", "wrong") and not said and not name_error(result) else ""
+    return result.hint if result.status in ("partial", "wrong") and not said and not unknown_name(result) else ""
 
 
 def meaning_of(result: Result) -> str:
     """Return what a status means for the student; of an error of names, what is to be done about the name."""
-    if result.status == "error" and is_undefined(result):
+    if result.status == "error" and result.cause == "undefined":
         return UNDEFINED
-    return NAMELESS if result.status == "error" and name_error(result) else MEANINGS[result.status]
+    return NAMELESS if result.status == "error" and unknown_name(result) else MEANINGS[result.status]
 
 
 @dataclass(frozen=True)
@@ -108,17 +108,18 @@ class Row:
     call: Call
     got: str
     advice: str
+    again: bool
 
 
 def rows_of(result: Result) -> list[Row]:
     """Return the rows of an exercise's calls."""
     rows, said = [], {meaning_of(result)}
     for call in result.calls:
-        nameless = not call.passed and call.got.startswith("NameError")
-        advice = "" if call.passed else NAMELESS if nameless else call.advice
-        again = not call.passed and call.got in said and ERROR.match(call.got)
-        rows.append(Row(call, "the same error" if again else call.got, "" if advice in said else advice))
-        said |= {call.got, advice}
+        got, advice = came_back(call), NAMELESS if is_of_a_name(call.error) else call.advice
+        advice = "" if call.passed else advice
+        again = call.error is not None and got in said
+        rows.append(Row(call, "the same error" if again else got, "" if advice in said else advice, again))
+        said |= {got, advice}
     return rows
 
 
@@ -140,6 +141,7 @@ def environment() -> Environment:
         "kind": lambda status: KINDS.get(status, "bad"),
         "hint_of": hint_of,
         "meaning_of": meaning_of,
+        "message_of": message_of,
         "rows_of": rows_of,
         "shown": shown,
     }
@@ -194,8 +196,8 @@ class ExerciseSummary:
 def said_of(result: Result) -> set[str]:
     """Return what a student was told about an exercise: advice on failed calls, and the message's first line."""
     failed = [call for call in result.calls if not call.passed]
-    advice = {call.advice for call in failed if not call.got.startswith("NameError")}
-    advice |= {result.message or name_error(result)}
+    advice = {call.advice for call in failed if not is_of_a_name(call.error)}
+    advice |= {message_of(result) or unknown_name(result)}
     return {text.strip().splitlines()[0][:200] for text in advice if text.strip()}
 
 

@@ -1,13 +1,13 @@
 """What is known of a graded submission, and its file: ``results/STUDENT.json``, written beside and then renamed."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import get_ident
 
+from course_tools.files import atomically
+from course_tools.grading.spreadsheets import numeric
 from course_utils.errors import require
 
 STATUSES = (  # each apart from the others; only the first two earn points, and a stopped run for the calls before
@@ -22,20 +22,34 @@ STATUSES = (  # each apart from the others; only the first two earn points, and 
     "missing",
     "infrastructure",
 )
-STOPPED = ("timeout", "memory", "kernel died", "infrastructure")  # what `--rerun failed` runs again
-NAME_ERROR = re.compile(r"NameError: name '[^'\n]{1,80}' is not defined|\ANameError\b")
+STOPPED = ("timeout", "memory", "kernel died")  # `--rerun failed` runs these again; infrastructure, every run
+FORM = 2  # of the files; those of another form are refused, never half understood
+
+
+@dataclass
+class Error:
+    """An exception that an answer raised: its type, its text, the answer's line; of a ``NameError`` the name."""
+
+    type: str
+    text: str = ""
+    line: str = ""
+    name: str = ""
 
 
 @dataclass
 class Call:
-    """One call of a student's function, in words: what it looked at, the arguments, both results, what to do."""
+    """One call of a student's function: what it looked at, the arguments, both values, what to do.
+
+    `got` is None where the function raised `error` or, without one, was not called.
+    """
 
     label: str
     called: str
-    got: str
+    got: str | None
     expected: str
     passed: bool
     advice: str = ""
+    error: Error | None = None
 
 
 @dataclass
@@ -46,7 +60,10 @@ class Result:
     points: float | None
     possible: float
     source: str = ""  # the code that was graded
-    message: str = ""  # why there are no calls, or why they stopped
+    cause: str = ""  # why there are no calls, or why they stopped: a key of wording.CAUSES
+    detail: str = ""  # of the cause: what is wrong with the file, at what the run was stopped
+    error: Error | None = None  # that the answer's cell raised
+    names: list[str] = field(default_factory=list)  # if undefined: of the function, then of what the cell defines
     flags: list[str] = field(default_factory=list)  # for the instructor's eye; they change no points
     calls: list[Call] = field(default_factory=list)
     hint: str = ""
@@ -97,26 +114,10 @@ def version_of(sha256: str, seed: int) -> str:
     return f"{sha256[:12]}-{seed}"
 
 
-def numeric(id: str) -> list[int]:
-    """Return an exercise's number for sorting, so that 1.10 comes after 1.9."""
-    return [int(part) for part in re.findall(r"\d+", id)]
-
-
 def worth_of(parts: Iterable[Mapping[str, Result | Written]]) -> dict[str, float]:
     """Return what each exercise is worth, by number, of all students' results or written answers."""
     worth = {id: part.possible for own in parts for id, part in own.items()}
     return {id: worth[id] for id in sorted(worth, key=numeric)}
-
-
-def is_undefined(result: Result) -> bool:
-    """Tell whether an answer's cell ran, but defined no function of the exercise's name."""
-    return result.message.startswith("Your cell defines no function")
-
-
-def name_error(result: Result) -> str:
-    """Return the first NameError that an answer met, such as "NameError: name 'x' is not defined", or nothing."""
-    texts = [result.message, *(call.got for call in result.calls if not call.passed)]
-    return next((match[0] for text in texts if (match := NAME_ERROR.search(text))), "")
 
 
 def path_of(folder: Path, student: str) -> Path:
@@ -129,36 +130,22 @@ def path_of(folder: Path, student: str) -> Path:
     return folder / "results" / f"{student}.json"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside and rename it, so that a crash at any moment leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{get_ident()}.new")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside and rename it."""
-    write_bytes(path, text.encode("utf-8"))
-
-
 def write(folder: Path, record: Record) -> Path:
     """Write a record into `folder`; return its path."""
     path = path_of(folder, record.student)
-    write_text(path, json.dumps(asdict(record), indent=1) + "\n")
+    atomically(path, json.dumps({"form": FORM, **asdict(record)}, indent=1) + "\n")
     return path
+
+
+def with_error(value: Mapping) -> dict:
+    """Return the fields of a result or a call, its error made from what JSON has of it."""
+    return {**value, "error": value["error"] and Error(**value["error"])}
 
 
 def from_json(value: Mapping) -> Record:
     """Return the record of parsed JSON. Raises ``KeyError`` or ``TypeError`` if it is of another form."""
     exercises = {
-        id: Result(**{**result, "calls": [Call(**call) for call in result["calls"]]})
+        id: Result(**{**with_error(result), "calls": [Call(**with_error(call)) for call in result["calls"]]})
         for id, result in value["exercises"].items()
     }
     written = {id: Written(**answer) for id, answer in value["written"].items()}
@@ -166,11 +153,22 @@ def from_json(value: Mapping) -> Record:
 
 
 def read(path: Path) -> Record:
-    """Return the record in a file. Raises ``ValueError`` naming a file that holds none, ``FileNotFoundError``."""
+    """Return the record in a file.
+
+    Raises ``FileNotFoundError``, and ``ValueError`` naming a file that holds none, or one that another version wrote.
+    """
     try:
-        return from_json(json.loads(path.read_text("utf-8")))
+        value = json.loads(path.read_text("utf-8"))
+        form = value.pop("form", 1)  # which the first did not say
+        record = None if form != FORM and "exercises" in value else from_json(value)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is no result of `course grade`: delete it, and grade again") from None
+    if record is None:
+        raise ValueError(
+            f"{path} is of another version of the course (form {form!r}, this one has {FORM}): read it with that "
+            "version, or grade the submissions again into another --out"
+        )
+    return record
 
 
 def read_all(folder: Path) -> list[Record]:

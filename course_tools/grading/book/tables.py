@@ -1,20 +1,4 @@
-"""CSV files that spreadsheets open without harm, and what spreadsheets save, read back."""
-
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-
-from course_utils.errors import require
-
-BOM = "\ufeff"  # without it Excel takes UTF-8 for the machine's old code page
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet may run, at the head of a cell
-CELL_LIMIT = 30_000  # characters; Excel's own limit is 32,767
-
-
-def well_formed(text: str) -> str:
-    """Return text that UTF-8 can hold: half a surrogate pair, which JSON can spell, becomes "?"."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+"""Numbers as tables and pages show them."""
 
 
 def number(value: float | None) -> str:
@@ -30,59 +14,3 @@ def plural(noun: str, count: float) -> str:
 def counted(count: float, noun: str) -> str:
     """Return a number and its noun."""
     return f"{number(count)} {plural(noun, count)}"
-
-
-def escape(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: an apostrophe goes before a head that could be one."""
-    cut = text if len(text) <= CELL_LIMIT else text[:CELL_LIMIT] + " … (cut; whole on the feedback page)"
-    return f"'{cut}" if cut.startswith(FORMULA) and cut.strip() != "-" else cut
-
-
-def unescape(text: str) -> str:
-    """Return a cell as it was before ``escape``."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
-
-
-def to_csv(rows: Iterable[Sequence[str]], bom: bool = True) -> str:
-    """Return rows of cells as CSV text, escaped; `bom` for files that a spreadsheet opens, not for imports."""
-    file = io.StringIO(newline="")
-    csv.writer(file).writerows([escape(well_formed(cell)) for cell in row] for row in rows)
-    return (BOM if bom else "") + file.getvalue()
-
-
-def parse(text: str, delimiter: str) -> list[list[str]]:
-    """Return the rows of CSV text, cells without the blanks around them."""
-    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
-
-
-def read_csv(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return (row number, {column: cell}) of a CSV file, blank rows left out; the header is row 1.
-
-    Accepts a BOM, and commas, semicolons or tabs between the cells. Raises ``FileNotFoundError`` if there is no file,
-    ``ValueError`` for one that is not CSV in UTF-8 or lacks one of the `required` columns.
-    """
-    require(not path.is_dir(), f"{path} is a folder: name a CSV file")
-    try:
-        text = path.read_text("utf-8-sig")
-        tables = [parse(text, delimiter) for delimiter in ",;\t"]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there: name a CSV file") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path} can't be read: save it as CSV in UTF-8 (Excel: CSV UTF-8)") from None
-    rows = max(tables, key=lambda rows: len(set(required).intersection(*rows[:1])))
-    header = rows[0] if rows else []
-    missing = [name for name in required if name not in header]
-    require(not missing, f"{path}, row 1: the column {', '.join(missing)} is missing; needed: {', '.join(required)}")
-    twice = [name for name in required if header.count(name) > 1]
-    require(not twice, f"{path}, row 1: the column {', '.join(twice)} stands there twice: delete one")
-    named = [(at, dict(zip(header, map(unescape, row), strict=False))) for at, row in enumerate(rows, 1)]
-    return [(at, {name: row.get(name, "") for name in header}) for at, row in named[1:] if any(row.values())]
-
-
-def find_student(cell: str, students: Iterable[str]) -> str | None:
-    """Return the student whose key a cell holds, also where a spreadsheet cut the zeros off its head; else None."""
-    known = list(students)
-    if cell in known:
-        return cell
-    same = [key for key in known if cell.isdigit() and key.isdigit() and int(key) == int(cell)]
-    return same[0] if len(same) == 1 else None

@@ -4,11 +4,12 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
-from course_tools.grading.book.records import Record, Written, numeric
-from course_tools.grading.book.tables import find_student, number, read_csv, to_csv
+from course_tools.grading.book.records import Record, Written
+from course_tools.grading.book.tables import number
+from course_tools.grading.hand_in.roster import locate_student
+from course_tools.grading.spreadsheets import numeric, read_csv, to_csv
 from course_utils.errors import require
 
 COLUMNS = ("student", "exercise", "possible", "points", "comment", "changed", "answer", "version")
@@ -66,16 +67,6 @@ def parse_points(cell: str, possible: float, where: str) -> float | None:
 def bare(cell: str) -> str:
     """Return an exercise's number from a cell such as "exercise 1.10", which stays text in a spreadsheet."""
     return re.sub(r"(?i)^exercise\s+", "", cell)
-
-
-def locate_student(cell: str, known: Mapping[str, Record], where: str) -> str:
-    """Return the student whom a cell names. Raises ``ValueError`` naming `where` if there is no such result."""
-    student = find_student(cell, known)
-    if student is None:
-        near = get_close_matches(cell, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "delete the row, or grade that submission"
-        raise ValueError(f"{where}, column student: {cell!r} has no result; {hint}")
-    return student
 
 
 def locate(row: Mapping[str, str], known: Mapping[str, Record], where: str) -> tuple[str, str]:

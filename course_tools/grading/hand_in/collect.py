@@ -6,9 +6,7 @@ and FILE, ``LATE_`` only where it is; ``anon_ID`` for name and user if marking i
 contents come from strangers: no path of theirs is ever written to, links are not followed, sizes are limited.
 """
 
-import csv
 import hashlib
-import io
 import lzma
 import os
 import re
@@ -22,14 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course_tools.grading.book import records
+from course_tools.files import atomically
+from course_tools.grading.hand_in.roster import COLUMNS, TABLE, Student, read_students, write_students
+from course_tools.grading.spreadsheets import numeric
 from course_tools.notebooks import ROOT, all_lectures, find_lecture
 from course_utils.errors import require
 
 LARGEST = 64 * 2**20  # bytes of a file
 LONGEST = 120  # bytes of a student's key
-TABLE = "students.csv"
-COLUMNS = ("student", "name", "canvas_id", "moodle_id", "late", "file")
 CLUTTER = ("__MACOSX", ".DS_Store", ".ipynb_checkpoints", ".git", "Thumbs.db", "desktop.ini")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)  # while reading a file
@@ -87,11 +85,6 @@ def shown(text: str, most: int = 160) -> str:
     """Return text that is safe to print and to write: one line, no control characters, not endless."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def cell(text: str) -> str:
-    """Return text for a cell of a table: what a spreadsheet would take for a formula gets a quote before it."""
-    return f"'{shown(text)}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else shown(text)
 
 
 # Reading a download ------------------------------------------------------------------------------------------------
@@ -205,7 +198,7 @@ def canvas_folders(paths: list[tuple[str, ...]]) -> set[tuple[str, ...]]:
 
 def by_time(member: Member, file: str) -> tuple:
     """Return the order of versions that have no number: by time, then by name, with 10 after 9."""
-    return member.time, records.numeric(file), file
+    return member.time, numeric(file), file
 
 
 def from_moodle(member: Member, depth: int) -> Handed | str | None:
@@ -315,49 +308,38 @@ def key_of(handed: Handed) -> str:
 # The folder of submissions -----------------------------------------------------------------------------------------
 
 
-def read_table(out: Path) -> dict[str, dict[str, str]]:
+def known_students(out: Path) -> dict[str, Student]:
     """Return the rows of students.csv by student, if there is a table. Raises ``ValueError`` for another one."""
     path = out / TABLE
     try:
-        text = path.read_text("utf-8-sig") if path.exists() else ",".join(COLUMNS)
-        rows = csv.DictReader(io.StringIO(text, newline=""), restval="")
-        if set(COLUMNS) <= set(rows.fieldnames or ()):
-            return {row["student"]: {k: v for k, v in row.items() if k} for row in rows}
-    except (UnicodeDecodeError, csv.Error):
-        pass
-    raise ValueError(f"{path} is not a table that `course collect` wrote: move it away, or give another --out")
+        return read_students(path, COLUMNS) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a table that `course collect` wrote ({error}): move it away, or give another --out"
+        ) from None
 
 
-def write_table(out: Path, rows: dict[str, dict[str, str]]) -> None:
-    """Write students.csv, in the order of the keys; columns that someone added stay."""
-    fields = dict.fromkeys([*COLUMNS, *(column for row in rows.values() for column in row)])
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, list(fields), restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows[key] for key in sorted(rows))
-    records.write_text(out / TABLE, text.getvalue())
+def person_in(student: Student) -> tuple[str, str]:
+    """Return whose row of students.csv it is, as in ``Handed.person``, but as it is shown."""
+    if student.canvas_id:
+        return "canvas", student.canvas_id
+    return ("moodle", student.moodle_id) if student.moodle_id else ("name", student.name)
 
 
-def person_in(row: dict[str, str]) -> tuple[str, str]:
-    """Return whose row of students.csv it is, as in ``Handed.person`` but for the quotes of cells."""
-    system = next((system for system in ("canvas", "moodle") if row[f"{system}_id"]), "name")
-    return system, row["name"] if system == "name" else row[f"{system}_id"]
-
-
-def row_of(key: str, handed: Handed) -> dict[str, str]:
-    """Return a student's row of students.csv."""
+def row_of(handed: Handed, before: Student | None) -> Student:
+    """Return a student's row of students.csv; of the row before, the columns that someone added stay."""
     system, id = handed.person
-    name = id if system == "name" else handed.name
-    row = {"student": key, "name": cell(name), "late": handed.late, "file": cell(handed.member.parts[-1])}
-    return row | {f"{s}_id": id if s == system else "" for s in ("canvas", "moodle")}
+    ids = {f"{system}_id": id} if system != "name" else {}
+    name, file = (shown(text).strip() for text in (id if system == "name" else handed.name, handed.member.parts[-1]))
+    return Student(name, late=handed.late, file=file, more=before.more if before else {}, **ids)
 
 
-def give_keys(chosen: list[Handed], rows: dict[str, dict[str, str]], report: Report) -> dict[str, Handed]:
+def give_keys(chosen: list[Handed], rows: dict[str, Student], report: Report) -> dict[str, Handed]:
     """Return the files by the students' keys: those in students.csv, else new ones; two people never share one."""
     known = {person_in(row): key for key, row in rows.items()}
     wanted = defaultdict(list)
     for handed in chosen:
-        person = (handed.person[0], cell(handed.person[1]))
+        person = (handed.person[0], shown(handed.person[1]).strip())
         key = known.get(person) or key_of(handed)
         holder = next((person_in(row) for k, row in rows.items() if k.casefold() == key.casefold()), person)
         if not key:
@@ -384,9 +366,9 @@ def lecture_held(out: Path, lectures: list[str]) -> str | None:
     return next((name for file in names if (name := lecture_in(file, lectures))), None)
 
 
-def is_older(handed: Handed, row: dict[str, str] | None) -> bool:
+def is_older(handed: Handed, row: Student | None) -> bool:
     """Tell whether the student's file in `row` is a later version; only Canvas numbers them."""
-    before = CANVAS.fullmatch(row["file"]) if row and handed.person[0] == "canvas" else None
+    before = CANVAS.fullmatch(row.file) if row and handed.person[0] == "canvas" else None
     return bool(before and before["version"] and int(before["version"]) > handed.order[0])
 
 
@@ -398,7 +380,7 @@ def file_name(handed: Handed, lecture: str | None) -> str:
     return f"{stem.encode()[:LONGEST].decode('utf-8', 'ignore') or 'notebook'}.ipynb"
 
 
-def store(student: str, handed: Handed, content: bytes, row: dict[str, str] | None, report: Report) -> bool:
+def store(student: str, handed: Handed, content: bytes, row: Student | None, report: Report) -> bool:
     """Put a student's notebook into its folder, in the place of an earlier one; tell whether it is now the one there.
 
     Raises ``ValueError`` if several notebooks are in the folder already.
@@ -411,7 +393,7 @@ def store(student: str, handed: Handed, content: bytes, row: dict[str, str] | No
     path = before[0] if before else report.out / student / file_name(handed, report.lecture)
     same = bool(before) and path.read_bytes() == content
     if not same:
-        records.write_bytes(path, content)
+        atomically(path, content)
     if report.lecture and path.name != f"{report.lecture}.ipynb":
         os.replace(path, path.with_name(f"{report.lecture}.ipynb"))
     (report.unchanged if same else report.replaced if before else report.new).append(student)
@@ -456,17 +438,17 @@ def collect_members(members: list[Member], report: Report, lectures: list[str]) 
         f"{report.out} holds submissions of {before}, these are of {report.lecture or 'a lecture that no name tells'}: "
         "give another --out, or the --lecture",
     )
-    rows, chosen = read_table(report.out), choose_all(placed, report, lectures)
+    rows, chosen = known_students(report.out), choose_all(placed, report, lectures)
     others = {id(best): rest for best, rest in chosen}
     for key, handed in sorted(give_keys([best for best, _ in chosen], rows, report).items()):
         content = read_version(handed, report)
         if content is None:
             continue
         if store(key, handed, content, rows.get(key), report):
-            rows[key] = rows.get(key, {}) | row_of(key, handed)
+            rows[key] = row_of(handed, rows.get(key))
         report.superseded += [(key, other.member.path) for other in others[id(handed)]]
     if report.new or report.replaced or report.unchanged:
-        write_table(report.out, rows)
+        write_students(report.out / TABLE, rows)
 
 
 def collect(download: Path, out: Path, which: str | None = None, root: Path = ROOT) -> Report:

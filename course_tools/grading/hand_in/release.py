@@ -1,16 +1,26 @@
 """What is handed out: the student's notebook of a lecture, checked, copied into a folder."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 from nbformat import NotebookNode
 
-from course_tools.grading.book import records
-from course_tools.grading.judge.assignment import every_exercise
+from course_tools.files import atomically
+from course_tools.grading.spreadsheets import numeric
 from course_tools.notebook_source import BEGIN, END, exercise_of
 from course_tools.notebooks import ROOT, Lecture, all_lectures, assemble, dumps, find_lecture, publication
+from course_utils import exercises as exercises_package
 from course_utils.errors import require
 from course_utils.exercises.checking import Exercise
+
+MODULES = [f"course_utils.exercises.{m.name}" for m in iter_modules(exercises_package.__path__) if m.name != "checking"]
+
+
+def every_exercise() -> dict[str, Exercise]:
+    """Return the exercises of all lectures."""
+    return {id: exercise for name in MODULES for id, exercise in import_module(name).EXERCISES.items()}
 
 
 def registered(lecture: Lecture) -> dict[str, Exercise]:
@@ -36,7 +46,7 @@ def fault(nb: NotebookNode, wanted: Mapping[str, Exercise]) -> str | None:
         if BEGIN in cell.source or END in cell.source or "solution" in cell.metadata.get("tags", []):
             return f"cell {cell.id} holds a solution"
     cells = {exercise_of(cell): cell.source for cell in nb.cells if exercise_of(cell)}
-    if odd := sorted(cells.keys() ^ wanted.keys(), key=records.numeric):
+    if odd := sorted(cells.keys() ^ wanted.keys(), key=numeric):
         return f"exercise {odd[0]} is not in {'course_utils.exercises' if odd[0] in cells else 'the notebook'}"
     for id, source in cells.items():
         if f'raise NotImplementedError("Exercise {id}")' not in source:
@@ -68,7 +78,7 @@ def hand_out(lectures: list[Lecture], out: Path) -> list[Path]:
     try:
         for path, text in prepared:
             if not path.exists():
-                records.write_text(path, text)
+                atomically(path, text)
     except OSError as error:
         raise ValueError(f"{out} can't be written ({error.strerror}): mend that, or give another --out") from None
     return [path for path, _ in prepared]

@@ -16,9 +16,11 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
 from course_tools.grading.inside import harness, provisioner
+from course_tools.grading.inside.job import Cell, decode
 
 ENGINE = "course-telling"
-INJECTED = "setup: parameters"  # papermill's own cell
+INJECTED = Cell("setup", "parameters").encode()  # papermill's own
+DEFAULTS = Cell("setup", "defaults").encode()  # of the parameters
 PRINTED = 2000  # characters of what a cell printed that are passed on
 SENT = 8 * 2**20  # characters of what a harness cell sent
 
@@ -64,8 +66,8 @@ def notebook(cells: list[dict]) -> NotebookNode:
     spec = {"name": provisioner.KERNEL, "display_name": "Forked", "language": "python"}
     nb = nbformat.v4.new_notebook(metadata={"kernelspec": spec})
     for cell in cells:
-        tags = [] if cell["id"].startswith("setup") else ["raises-exception"]
-        tags += ["parameters"] if cell["id"] == "setup: defaults" else []
+        tags = [] if decode(cell["id"]).ours else ["raises-exception"]
+        tags += ["parameters"] if cell["id"] == DEFAULTS else []
         new = nbformat.v4.new_code_cell(cell["source"], metadata={"course_cell": cell["id"], "tags": tags})
         nb.cells.append(new)
     return nb

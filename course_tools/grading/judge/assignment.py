@@ -4,28 +4,26 @@ import hashlib
 import re
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
-from pkgutil import iter_modules
 
 import torch
 from nbformat import NotebookNode
 
 import course_tools
 import course_utils
+from course_tools.grading.hand_in.release import MODULES, every_exercise
 from course_tools.grading.hand_in.submission import Wanted, aliases_of, written_text
 from course_tools.grading.inside import exchange
+from course_tools.grading.inside.job import Cell
 from course_tools.notebook_source import MARKER_LINE, exercise_of
 from course_tools.notebooks import ROOT, find_lecture, read_notebook
-from course_utils import exercises as exercises_package
 from course_utils.calls import fresh
 from course_utils.errors import require
 from course_utils.exercises.checking import Case, Exercise
 
 PACKAGES = [Path(package.__file__).resolve().parent for package in (course_utils, course_tools)]
 PARAMETERS = {"device": "cpu"}  # over the lecture's defaults
-MODULES = [f"course_utils.exercises.{m.name}" for m in iter_modules(exercises_package.__path__) if m.name != "checking"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,6 @@ class Assignment:
     code: str  # hash of the course's code and of what it runs on
 
 
-def every_exercise() -> dict[str, Exercise]:
-    """Return the exercises of all lectures."""
-    return {id: exercise for name in MODULES for id, exercise in import_module(name).EXERCISES.items()}
-
-
 def code_of(nb: NotebookNode) -> list[NotebookNode]:
     """Return the code cells before the first numbered section: the lecture's set-up."""
     found = []
@@ -64,10 +57,10 @@ def code_of(nb: NotebookNode) -> list[NotebookNode]:
 def setup_cells(nb: NotebookNode) -> list[dict]:
     """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters."""
     first = f"from course_tools.grading.inside import harness as _harness\n_harness.stand_in({MODULES})"
-    cells = [{"id": "setup: harness", "source": first}]
+    cells = [{"id": Cell("setup", "harness").encode(), "source": first}]
     for number, cell in enumerate(code_of(nb), 1):
         tagged = "parameters" in cell.metadata.get("tags", [])
-        cells.append({"id": "setup: defaults" if tagged else f"setup: {number}", "source": cell.source})
+        cells.append({"id": Cell("setup", "defaults" if tagged else str(number)).encode(), "source": cell.source})
     return cells
 
 

@@ -23,6 +23,7 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
+from course_tools.files import atomically
 from course_tools.grading.book import records
 from course_utils.errors import choose, require
 
@@ -211,7 +212,7 @@ def write_array(
     folder.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix="run_", dir=folder))
     script = folder / "grade.sbatch"
-    records.write_text(script, script_of(jobs, out, options, run, limits, unit))
+    atomically(script, script_of(jobs, out, options, run, limits, unit))
     return script, run
 
 

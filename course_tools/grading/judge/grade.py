@@ -15,16 +15,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from course_tools.files import atomically
 from course_tools.grading.book import records
-from course_tools.grading.book.gradebook import State, gather_corrections, published
+from course_tools.grading.book.corrections import gather_corrections
+from course_tools.grading.book.entries import State, published
 from course_tools.grading.book.records import STOPPED, Record, Result, Written
-from course_tools.grading.book.tables import to_csv
 from course_tools.grading.hand_in.submission import Submission, read_submission
+from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge import engines
 from course_tools.grading.judge.assignment import Assignment, prepare
 from course_tools.grading.judge.engines import Limits
 from course_tools.grading.judge.judging import judge, key_of
 from course_tools.grading.judge.sandbox import Budget, Grounds
+from course_tools.grading.spreadsheets import to_csv
 from course_tools.notebooks import all_lectures, find_lecture
 from course_utils.errors import choose, require
 
@@ -144,9 +147,11 @@ def grade_file(path: Path, student: str, assignment: Assignment, grounds: Ground
 
 def check_grounds(grounds: Grounds) -> None:
     """Run a trivial job. Raises ``ValueError`` if nothing can be run here, with what to do."""
-    cells = [{"id": "setup", "source": "import torch"}, {"id": "sum", "source": "assert 1 + 1 == 2"}]
+    ours, theirs = Cell("setup", "torch"), Cell("answer", "sum")
+    sources = {ours: "import torch", theirs: "assert 1 + 1 == 2"}
+    cells = [{"id": cell.encode(), "source": source} for cell, source in sources.items()]
     run = grounds.run({"cells": cells, "inputs": {}, "parameters": {}, "seed": 0})
-    if run.stopped or run.told["sum"]["error"]:
+    if run.stopped or run.told[theirs]["error"]:
         raise ValueError(f"no {'sandbox' if grounds.sandboxed else 'kernel'} here ({run.why}): {INSTALL}")
 
 
@@ -191,7 +196,7 @@ def fail(out: Path, student: str, path: Path, assignment: Assignment, options: O
     """Write the record of a student whom the grader could not grade, so that no older grade stands for them."""
     record = Record(student, assignment.lecture, path.name, "", assignment.seed, options.isolation, problem=why)
     for id, exercise in assignment.exercises.items():
-        record.exercises[id] = Result("infrastructure", None, float(exercise.points), message=why)
+        record.exercises[id] = Result("infrastructure", None, float(exercise.points), cause="stopped", detail=why)
     record.written = {id: Written(None, points) for id, points in assignment.written.items()}
     records.write(out, record)
 
@@ -260,7 +265,7 @@ def grade_all(
     with locked(out):
         if list((out / "results").glob("*.json")):
             gather_corrections(out, records.read_all(out))  # a mistake in them is told before the work
-        records.write_text(out / "run.json", json.dumps({"lecture": lecture, "seed": options.seed}) + "\n")
+        atomically(out / "run.json", json.dumps({"lecture": lecture, "seed": options.seed}) + "\n")
         todo = {s: p for s, p in found.items() if pending(assignment, read(p, assignment), former(out, s), options)}
         failures: dict[str, str] = {}
         if todo and engine:
@@ -279,7 +284,7 @@ def locked(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):
-            for left in (out / "results").glob(".*.new"):  # by a run that was killed
+            for left in (out / "results").glob("*.json.*"):  # what a run that was killed was writing
                 left.unlink(missing_ok=True)
             yield
     except Timeout:
@@ -301,7 +306,7 @@ def grade_one(path: Path, student: str, which: str, out: Path, options: Options)
 def write_changes(out: Path, changed: list[Change]) -> Path:
     """Write the grades that changed in this run."""
     head = ("student", "exercise", "before", "after")
-    records.write_text(out / "changes.csv", to_csv([head, *changed]))
+    atomically(out / "changes.csv", to_csv([head, *changed]))
     return out / "changes.csv"
 
 

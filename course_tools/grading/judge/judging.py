@@ -13,33 +13,27 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from course_tools.grading.book.records import Call, Result
+from course_tools.grading.book.records import Call, Error, Result
 from course_tools.grading.hand_in.submission import Submission, tokens_of
 from course_tools.grading.inside import exchange
+from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import PARAMETERS, Assignment
-from course_tools.grading.judge.sandbox import Budget, Grounds, Run, exercise_in
+from course_tools.grading.judge.sandbox import Budget, Grounds, Run
 from course_utils.calls import Returned
 from course_utils.exercises.checking import Case, Exercise, advice_on, earned, fault, furthest, in_words, summary
 
 LONGEST = 2000  # characters of one text in a result
 HARNESS = "from course_tools.grading.inside import harness as _harness"
-NOT_THERE = (
-    "Where answers are graded there are the names that the lecture's set-up imports, those of the answer's own cell, "
-    "and the functions of earlier exercises. Define what is missing in the answer's cell."
-)
 JOINT_SECONDS = 10.0  # for an exercise while all run together; alone it has its whole time
-NO_CALLS = "Nothing came back: the answer changes how the notebook runs."
 
 
 @dataclass
 class Outcome:
-    """What one call gave: a value and what is wrong with it, or the exception's type, text and line."""
+    """What one call gave: a value and what is wrong with it, or an exception."""
 
     value: object = None
     advice: str = ""
-    error: str = ""
-    text: str = ""
-    line: str = ""
+    error: Error | None = None
     passed: bool = False
 
 
@@ -47,6 +41,13 @@ def shorten(text: str) -> str:
     """Return a text of limited length, without surrogates that no file can hold."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
+def error_of(kind: str, text: str, line: str = "") -> Error:
+    """Return an exception from what was told of it; Python's own text names what was not defined."""
+    kind, text, line = map(shorten, (kind, text, line))
+    unknown = re.match(r"name '([^'\n]{1,80})' is not defined", text) if kind == "NameError" else None
+    return Error(kind, text, line, unknown[1] if unknown else "")
 
 
 def sent_calls(text: str, total: int) -> dict[int, dict]:
@@ -75,59 +76,60 @@ def outcome_of(sent: dict, exercise: Exercise, case: Case, expected) -> Outcome:
         try:
             got = returned(sent)
         except ValueError as error:
-            return Outcome(error="ValueError", text=shorten(str(error)))
+            return Outcome(error=error_of("ValueError", str(error)))
         advice = fault(exercise, case, got, expected)
         return Outcome(value=got.value, advice=advice or "", passed=advice is None)
-    error, text, line = (str(sent.get(name, "")) for name in ("error", "text", "line"))
-    return Outcome(error=error or "Exception", text=shorten(text), line=shorten(line))
+    kind, text, line = (str(sent.get(name, "")) for name in ("error", "text", "line"))
+    return Outcome(error=error_of(kind or "Exception", text, line))
 
 
 def outcomes(exercise: Exercise, cases: list[Case], expected: list, run: Run) -> dict[int, Outcome]:
     """Return case → outcome, of the calls that came back."""
     found = {}
     for cell, told in run.told.items():
-        if cell.startswith(f"calls {exercise.id} ") and told["calls"] is not None:
+        if cell[:2] == ("calls", exercise.id) and told["calls"] is not None:
             for number, sent in sent_calls(told["calls"], len(expected)).items():
                 if not sent.get("undefined"):
                     found[number] = outcome_of(sent, exercise, cases[number], expected[number])
     return found
 
 
-def is_memory(error: str, text: str) -> bool:
+def is_memory(error: Error | None) -> bool:
     """Tell whether an exception says that memory was refused."""
-    return error == "MemoryError" or "allocate memory" in text or "out of memory" in text.lower()
+    if error is None:
+        return False
+    return error.type == "MemoryError" or "allocate memory" in error.text or "out of memory" in error.text.lower()
 
 
 def is_open(exercise: Exercise, outcome: Outcome) -> bool:
     """Tell whether an outcome is the error that stands in an open exercise."""
-    return outcome.error == "NotImplementedError" and outcome.text == f"Exercise {exercise.id}"
+    error = outcome.error
+    return error is not None and (error.type, error.text) == ("NotImplementedError", f"Exercise {exercise.id}")
 
 
 def describe_call(exercise: Exercise, case: Case, expected, outcome: Outcome | None) -> Call:
-    """Return one call in words."""
-    got, advice = "", ""
-    if outcome is None:
-        got = "not called"
-    elif outcome.error:
-        got = f"{outcome.error}: {outcome.text}" + (f" in the line `{outcome.line}`" if outcome.line else "")
-        advice = NOT_THERE if outcome.error == "NameError" else advice_on(exercise, outcome.text)
-    else:
+    """Return one call: its values in words, its error as it is."""
+    got, advice, error = None, "", outcome.error if outcome else None
+    if error is not None:
+        advice = "" if error.type == "NameError" else advice_on(exercise, error.text)
+    elif outcome is not None:
         got = summary(outcome.value)
         advice = outcome.advice
         if not outcome.passed:
             got += f"; {far}" if (far := furthest(outcome.value, expected)) and not exercise.accepts else ""
-    texts = (case.label, in_words(exercise, case), got, summary(expected))
-    return Call(*map(shorten, texts), passed=outcome is not None and outcome.passed, advice=advice)
+    label, called, wanted = map(shorten, (case.label, in_words(exercise, case), summary(expected)))
+    passed = outcome is not None and outcome.passed
+    return Call(label, called, None if got is None else shorten(got), wanted, passed, advice, error)
 
 
-def status_of(exercise: Exercise, run: Run, found: list[Outcome], error: list, total: int) -> str:
+def status_of(exercise: Exercise, run: Run, found: list[Outcome], error: Error | None, total: int) -> str:
     """Return the status of an exercise from the outcomes of its calls, its cell's error, and how its run ended."""
     passed = sum(outcome.passed for outcome in found)
     if passed == total:
         return "correct"
     if run.stopped:
         return run.stopped
-    if is_memory(*error) or any(is_memory(outcome.error, outcome.text) for outcome in found):
+    if any(map(is_memory, (error, *(outcome.error for outcome in found)))):
         return "memory"
     if not passed and any(is_open(exercise, outcome) for outcome in found):
         return "not attempted"
@@ -136,34 +138,34 @@ def status_of(exercise: Exercise, run: Run, found: list[Outcome], error: list, t
     return "error" if all(outcome.error for outcome in found) else "wrong"
 
 
-def undefined(exercise: Exercise, source: str) -> str:
-    """Return what to say to whose cell does not define the exercise's function."""
-    others = [f"`{name}`" for name in re.findall(r"^def[ \t]+(\w+)", source, re.M)]
-    but = f", but {' and '.join(others[:3])}: was it renamed?" if others else "."
-    return f"Your cell defines no function `{exercise.function}`{but}"
+def undefined(exercise: Exercise, source: str) -> list[str]:
+    """Return the name of the function that a cell does not define, and of up to three that it does."""
+    return [exercise.function, *(shorten(name) for name in re.findall(r"^def[ \t]+(\w+)", source, re.M)[:3])]
 
 
 def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str) -> Result:
     """Return what a run says of an exercise and its answer; flags and key are filled in by who knows them."""
     cases, expected = assignment.cases[exercise.id], assignment.expected[exercise.id]
-    answer = run.told.get(f"answer {exercise.id}") or {"error": None, "printed": ""}
-    calls = [told for cell, told in run.told.items() if cell.startswith(f"calls {exercise.id} ")]
-    error = [shorten(str(part)) for part in answer["error"] or ("", "")]
+    answer = run.told.get(Cell("answer", exercise.id)) or {"error": None, "printed": ""}
+    calls = [told for cell, told in run.told.items() if cell[:2] == ("calls", exercise.id)]
+    error = error_of(*answer["error"]) if answer["error"] else None
     found = outcomes(exercise, cases, expected, run)
     status = status_of(exercise, run, list(found.values()), error, len(cases))
-    message = run.why if run.stopped and status == run.stopped else ""
-    if error[0]:
-        message = f"Your cell stopped with {error[0]}: {error[1]}"
+    cause = "stopped" if run.stopped and status == run.stopped else ""
+    if error is not None:
+        cause = "raised"
     elif not found and not run.stopped:
-        empty = all(told["calls"] is not None for told in calls)
-        message = undefined(exercise, source) if empty else NO_CALLS
+        cause = "undefined" if all(told["calls"] is not None for told in calls) else "silent"
     passed = sum(outcome.passed for outcome in found.values())
     return Result(
         status=status,
         source=source,
         points=None if status == "infrastructure" else earned(exercise, passed, len(cases)),
         possible=float(exercise.points),
-        message=shorten(message),
+        cause=cause,
+        detail=shorten(run.why) if cause == "stopped" else "",
+        error=error,
+        names=undefined(exercise, source) if cause == "undefined" else [],
         calls=[describe_call(exercise, case, expected[i], found.get(i)) for i, case in enumerate(cases)]
         if found and status != "not attempted"
         else [],
@@ -172,15 +174,21 @@ def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str)
     )
 
 
-def job(assignment: Assignment, sources: dict[str, str], called: dict[str, list[list[int]]]) -> dict:
-    """Return what to run: answers or references by id, and of which of them which cases, each list in a cell."""
+def answers(sources: dict[str, str]) -> dict[Cell, str]:
+    """Return the cells of answers, or of references, by exercise."""
+    return {Cell("answer", id): source for id, source in sources.items()}
+
+
+def job(assignment: Assignment, sources: dict[Cell, str], called: dict[str, list[list[int]]]) -> dict:
+    """Return what to run: cells after the set-up, and of which answers among them which cases, each list in a cell."""
     cells = list(assignment.setup)
-    for id, source in sources.items():
-        cells.append({"id": f"answer {id}", "source": source})
-        for number, cases in enumerate(called.get(id, [])):
+    for cell, source in sources.items():
+        cells.append({"id": cell.encode(), "source": source})
+        id, lists = cell.exercise, called.get(cell.exercise, []) if cell.kind == "answer" else []
+        for number, cases in enumerate(lists):
             exercise = assignment.exercises[id]
             code = f'{HARNESS}\n_harness.run("{id}", "{exercise.function}", globals(), {cases}, {exercise.places})'
-            cells.append({"id": f"calls {id} {number}", "source": code})
+            cells.append({"id": Cell("calls", id, number).encode(), "source": code})
     inputs = {id: assignment.inputs[id] for id in called}
     return {"cells": cells, "inputs": inputs, "parameters": PARAMETERS, "seed": assignment.seed % 2**32}
 
@@ -203,19 +211,17 @@ def bound(source: str) -> set[str]:
     return {name for head in heads for name in re.findall(r"\w+", head)}
 
 
-def lenders(assignment: Assignment, submission: Submission, result: Result, id: str) -> dict[str, str]:
-    """Return the student's other cells that bind a name which was not defined in this run, by a name for each.
+def lenders(assignment: Assignment, submission: Submission, result: Result, id: str) -> dict[Cell, str]:
+    """Return the student's other cells that bind a name which was not defined in this run; they run for this exercise.
 
     They are the answers to earlier exercises, and cells of the student's own that define a function or import: no
     cells that compute, which belong to the lecture.
     """
-    text = "\n".join([result.message, *(call.got for call in result.calls)])
-    names = set(re.findall(r"NameError: name '(\w+)'", text))
+    names = {error.name for error in (result.error, *(call.error for call in result.calls)) if error is not None}
     earlier = list(assignment.exercises)[: list(assignment.exercises).index(id)]
-    cells = {f"{other}, lent": submission.answers[other] for other in earlier if other in submission.answers}
-    own = [source for source in submission.others if re.search(r"^(?:def|import|from)\b", source, re.M)]
-    cells |= {f"own cell {number}, lent": source for number, source in enumerate(own, 1)}
-    return {name: source for name, source in cells.items() if names & bound(source)}
+    sources = [submission.answers[other] for other in earlier if other in submission.answers]
+    sources += [source for source in submission.others if re.search(r"^(?:def|import|from)\b", source, re.M)]
+    return {Cell("lent", id, number): source for number, source in enumerate(sources) if names & bound(source)}
 
 
 def run_alone(
@@ -236,7 +242,7 @@ def run_alone(
         return result_of(exercise, assignment, run, source)
     before = needed(assignment, submission, results, id)
     ours = [other for other in before if before[other] != submission.answers.get(other)]
-    sources, called = before | {id: source}, {id: [[i] for i in range(len(assignment.cases[id]))]}
+    sources, called = answers(before | {id: source}), {id: [[i] for i in range(len(assignment.cases[id]))]}
     end, lent = time.monotonic() + seconds, {}
     while True:
         run = grounds.run(job(assignment, lent | sources, called), end - time.monotonic())
@@ -254,8 +260,8 @@ def run_alone(
 
 def without_answer(exercise: Exercise, submission: Submission) -> Result:
     """Return the result of an exercise that the submission doesn't hold."""
-    message = submission.problem or "No cell with this exercise was found."
-    return Result("missing", 0.0, float(exercise.points), message=message)
+    cause = "no notebook" if submission.problem else "no cell"
+    return Result("missing", 0.0, float(exercise.points), cause=cause, detail=submission.problem)
 
 
 def judge(
@@ -268,7 +274,7 @@ def judge(
     together = Run()
     if attempted:
         called = {id: [list(range(len(assignment.cases[id])))] for id in attempted}
-        sources = {id: submission.answers[id] for id in assignment.exercises if id in submission.answers}
+        sources = answers({id: submission.answers[id] for id in assignment.exercises if id in submission.answers})
         together = grounds.run(job(assignment, sources, called), exercise_seconds=JOINT_SECONDS)
     for id in ids:
         exercise = assignment.exercises[id]
@@ -277,7 +283,8 @@ def judge(
         else:
             results[id] = without_answer(exercise, submission)
     again = [id for id in attempted if results[id].status not in ("correct", "not attempted")]
-    for id in sorted(again, key=lambda id: id == exercise_in(together.at)):  # where it was stopped, once more at last
+    stopped_in = together.at.exercise if together.at else ""
+    for id in sorted(again, key=lambda id: id == stopped_in):  # once more at last
         seconds = grounds.budget.total_seconds - (time.monotonic() - start)
         results[id] = run_alone(assignment, submission, grounds, known | results, id, seconds)
     for id, result in results.items():

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ import psutil
 
 import course_utils
 from course_tools.grading.inside import exchange
+from course_tools.grading.inside.job import Cell, decode
 from course_tools.grading.inside.zygote import NAMESPACES
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
@@ -35,7 +37,6 @@ POLL = 0.1  # seconds between looks at memory and processes
 LONGEST = 64 * 2**20  # bytes that a run may tell
 PATIENCE = 120.0  # seconds to wait for our own processes
 THREADS = 16  # for each process allowed
-SETUP = "setup"  # with which the ids of our own cells begin
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Budget:
 class Run:
     """What a run told: cell → its message; if it was stopped, how (a status), at which cell, and why."""
 
-    told: dict[str, dict] = field(default_factory=dict)
+    told: dict[Cell, dict] = field(default_factory=dict)
     stopped: str = ""
-    at: str = ""
+    at: Cell | None = None
     why: str = ""
 
 
@@ -262,18 +263,13 @@ def plain(message: dict) -> dict:
     }
 
 
-def exercise_in(cell: str) -> str:
-    """Return which exercise a cell belongs to, such as "1.1" of "calls 1.1 0"."""
-    return cell.split(" ")[1] if " " in cell else cell
-
-
 class Watch:
     """Reads what a run tells, and decides when it must end: after its last cell, or beyond its budget."""
 
     def __init__(
         self,
         budget: Budget,
-        cells: list[str],
+        cells: list[Cell],
         seconds: tuple[float, float],
         processes: tuple[int, int | None, int],
         interrupted: threading.Event,
@@ -281,7 +277,8 @@ class Watch:
         self.budget, self.cells, self.interrupted = budget, cells, interrupted
         self.seconds, self.exercise_seconds = seconds  # for the run, for each exercise
         self.keeper, self.namespace, self.shared = processes  # the last: bytes of each that are the zygote's
-        self.start = self.cell_start = time.monotonic()
+        self.start = self.turn = time.monotonic()  # the latter: since when the clock that runs now has been running
+        self.clock, self.spent = "", defaultdict(float)  # whose clock that is; seconds on each before
         self.looked, self.bytes = 0.0, 0
         self.run, self.rest, self.ended = Run(), bytearray(), False
         self.began = False  # a student's code
@@ -312,19 +309,24 @@ class Watch:
 
     def take(self, message: dict) -> None:
         """Take one message of the worker. The set-up is over with a student's first cell, whoever tells of it again."""
-        cell = message.get("start", message.get("done"))
-        ours = isinstance(cell, str) and cell.startswith(SETUP)
         if "end" in message:
-            self.fail(str(message["end"])[:500])
-        elif cell not in self.cells and not ours or ours and self.began:
-            raise ValueError(f"no cell {cell}")
-        elif "start" in message:
-            if ours or exercise_in(cell) != exercise_in(self.run.at):
-                self.cell_start = time.monotonic()
-            self.run.at, self.began = cell, not ours
+            return self.fail(str(message["end"])[:500])
+        cell = decode(message.get("start", message.get("done")))
+        if cell not in self.cells and not cell.ours or cell.ours and self.began:
+            raise ValueError(f"no cell {cell} in this run")
+        if "start" in message:
+            self.run.at, self.began = cell, not cell.ours
+            self.change(cell.encode() if cell.ours else cell.exercise)
         else:
             self.run.told[cell] = plain(message)
             self.ended = cell == self.cells[-1]
+        return None
+
+    def change(self, clock: str) -> None:
+        """Let another clock run: each cell of the set-up has one, and each exercise, whatever runs for it and when."""
+        now = time.monotonic()
+        self.spent[self.clock] += now - self.turn
+        self.clock, self.turn = clock, now
 
     def fail(self, why: str) -> None:
         """Note that the run ended too early: by its own doing once a student's code has begun."""
@@ -333,13 +335,14 @@ class Watch:
     def look(self) -> None:
         """Stop the run if it has used up its time, its memory or its processes."""
         now = time.monotonic()
+        used = self.spent[self.clock] + now - self.turn
         if self.interrupted.is_set():
             return self.stop("infrastructure", "the grader was interrupted")
         if now - self.start > self.seconds:
             return self.stop("timeout", f"the submission's {self.budget.total_seconds:g} s were used up")
-        if not self.began and now - self.cell_start > self.budget.exercise_seconds:
+        if not self.began and used > self.budget.exercise_seconds:
             return self.stop("infrastructure", f"the set-up was still running after {self.budget.exercise_seconds:g} s")
-        if self.began and now - self.cell_start > self.exercise_seconds:
+        if self.began and used > self.exercise_seconds:
             return self.stop("timeout", f"still running after {self.exercise_seconds:g} s")
         if now - self.looked < POLL:
             return None
@@ -363,7 +366,7 @@ def watch(pipe: int, watcher: Watch) -> Run:
         if not watcher.ended:
             watcher.look()
     run = watcher.run
-    broken = [told["error"] for cell, told in run.told.items() if cell.startswith(SETUP) and told["error"]]
+    broken = [told["error"] for cell, told in run.told.items() if cell.ours and told["error"]]
     if broken:
         run.stopped, run.why = "infrastructure", f"the set-up failed: {': '.join(broken[0])}"
     return run
@@ -405,11 +408,11 @@ class Grounds:
                 os.close(control)
             stack.callback(await_end, keeper)
             stack.callback(os.close, close)  # before that: the keeper ends all
-            cells = [cell["id"] for cell in job["cells"]]
+            cells = [decode(cell["id"]) for cell in job["cells"]]
             return watch(pipe, Watch(self.budget, cells, seconds, (keeper, namespace, shared), self.interrupted))
 
     def run(self, job: dict, seconds: float | None = None, exercise_seconds: float | None = None) -> Run:
-        """Run a job: {"cells": [{"id", "source"}], "inputs", "parameters", "seed"}; our cells' ids begin with `SETUP`.
+        """Run a job: {"cells": [{"id", "source"}], "inputs", "parameters", "seed"}; an id is an encoded ``Cell``.
 
         It may take so many seconds in all and in each exercise, no more than the budget has. A failure of the
         infrastructure is tried once more, and then told as the status "infrastructure".
