@@ -330,7 +330,7 @@ class InstantCheck:
         Raises ``ValueError`` for an unknown exercise. An exception in the student's function is reported, not raised.
         """
         exercise = self.find(id)
-        head, points = f"Exercise {id}", f"{exercise.points} points"
+        head, points = f"Exercise {id}", f"{exercise.points} point{'s' if exercise.points > 1 else ''}"
         if getattr(function, "__module__", "").startswith("course_utils"):
             name = exercise.function
             print(f"○ {head} ({points}): this is the course's own function. Run the cell that defines your `{name}`.")
