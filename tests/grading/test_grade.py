@@ -1,9 +1,13 @@
 """A run over a folder of submissions: what is kept, what is run again, what changed, and what a failure leaves."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from filelock import FileLock
@@ -218,6 +222,21 @@ def test_results_of_an_older_version_are_told_from_those_of_this_one(copy, write
     gradebook.publish(copy / "out")
     (row,) = [row for row in (copy / "out" / "grades.csv").read_text("utf-8-sig").splitlines() if row.startswith("bo,")]
     assert "1.1 is of an earlier version of the submission" in row and row.split(",")[2] == "no"
+
+
+def test_the_bar_moves_while_a_submission_loops(capsys):
+    with ThreadPoolExecutor(2) as pool:
+        at_work, go = {"ada": time.monotonic() - 34, "bo": time.monotonic()}, threading.Event()
+        futures = [pool.submit(go.wait, 60), pool.submit(int)]
+        ended = grade.follow(futures, at_work, tick=0.01)
+        assert next(ended) is futures[1]
+        at_work.pop("bo")
+        threading.Timer(0.3, go.set).start()
+        assert next(ended) is futures[0] and next(ended, None) is None
+    shown = capsys.readouterr().err.split("\r")
+    assert any("1/2" in line and "ada for 34 s, 1 more" in line for line in shown)
+    assert len([line for line in shown if "1/2" in line and re.search(r"ada for 3\d s\W", line)]) > 3
+    assert "2/2" in shown[-1]
 
 
 # Bad input ---------------------------------------------------------------------------------------------------------

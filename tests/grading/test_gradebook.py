@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,9 @@ def test_everything_is_written_and_only_that(out):
     pages = {"instructor.html", "written.html", *(f"feedback/{name}.html" for name in ("ada", "bob", "eve", "gus"))}
     results = {f"results/{name}.json" for name in ("ada", "bob", "eve", "gus")}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert {path.relative_to(out).as_posix() for path in paths} == tables | pages | {"published.json"}
-    assert there == tables | pages | results | {"published.json"}
+    others = {"feedback.zip", "published.json"}
+    assert {path.relative_to(out).as_posix() for path in paths} == tables | pages | others
+    assert there == tables | pages | results | others
 
 
 def test_totals_stand_only_where_nothing_is_open(out):
@@ -245,6 +247,28 @@ def test_moodle_gets_the_three_columns_without_which_it_refuses(out):
         "-",
     )
     assert "1.2 partial: 2 of 3" in ada["Feedback comments"]
+
+
+def participant(name: str) -> int:
+    """Return whom Moodle's upload of feedback files takes a name for, as its code of 2025 reads it; 0 for nobody."""
+    parts = name.split("_", 4)
+    return int(parts[1]) if len(parts) >= 4 and parts[1].isdecimal() else 0
+
+
+def test_feedback_is_one_zip_that_moodle_takes(out):
+    records.write(out, submission("a_9_assignsubmission_file_x", "correct", "correct"))
+    records.write(out, submission("a-9_assignsubmission_file_x", "correct", "correct"))
+    names = IDS + "ada,Ada_L. <1>/..,11,101,,\nbob,Bob,12,102,,\neve,=Eve,13,,,\n"
+    paths = gradebook.publish(out, students_csv(out, names))
+    with zipfile.ZipFile(out / "feedback.zip") as archive:
+        found = {name: archive.read(name) for name in archive.namelist()}
+    pages = {path.stem: path.read_bytes() for path in paths if path.parent.name == "feedback"}
+    assert sorted(found.values()) == sorted(pages.values()) and len(found) == 6
+    of = {number: [name for name in found if participant(name) == number] for number in (0, 9, 101, 102)}
+    assert [found[name] for number in (101, 102) for name in of[number]] == [pages["ada"], pages["bob"]]
+    assert of[102] == ["Bob_102_assignsubmission_file_01_kl_and_elbo_feedback.html"]
+    assert len(of[0]) == 4 and "eve.html" in of[0] and not of[9]
+    assert not [name for name in found if "/" in name or name.startswith((".", "~"))]
 
 
 def test_who_is_left_out_is_named(out, capsys):

@@ -1,5 +1,8 @@
-"""The gradebook's tables: for spreadsheets, and what Canvas and Moodle import."""
+"""The gradebook's tables: for spreadsheets, and what Canvas and Moodle import; the pages of feedback in one file."""
 
+import io
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 
 from course_tools.grading.book.entries import Entry, flags_of
@@ -77,3 +80,29 @@ def moodle(everyone: Sequence[Entry]) -> str:
             who, points = f"Participant {entry.student.moodle_id}", number(entry.total)
             rows.append([who, entry.name, points, possible, "-", summary(entry), entry.record.isolation])
     return to_csv(rows, bom=False)
+
+
+def feedback_name(entry: Entry) -> str:
+    """Return a page's name in feedback.zip: where there is a Moodle id, as Moodle's upload of feedback files wants it.
+
+    Moodle takes the number after the first underscore for the participant; so other names have no underscore.
+    """
+    if entry.student.moodle_id:
+        name = re.sub(r"[^\w. -]|_", " ", entry.name)[:60].strip(" .") or "student"
+        return f"{name}_{entry.student.moodle_id}_assignsubmission_file_{entry.record.lecture}_feedback.html"
+    return f"{entry.key.replace('_', '-')}.html"
+
+
+def feedback_zip(pages: Sequence[tuple[Entry, str]]) -> bytes:
+    """Return all pages of feedback as a zip; the same pages give the same bytes."""
+    file, names = io.BytesIO(), set()
+    with zipfile.ZipFile(file, "w") as archive:
+        for entry, page in pages:
+            name = feedback_name(entry)
+            if name in names:  # of keys that differ in an underscore only
+                name = f"{name.removesuffix('.html')} ({len(names)}).html"
+            names.add(name)
+            info = zipfile.ZipInfo(name)  # of 1980, not of now
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, page, zipfile.ZIP_DEFLATED)
+    return file.getvalue()

@@ -10,7 +10,7 @@ from course_tools.files import atomically
 from course_tools.grading.book import pages
 from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed_seeds, state
-from course_tools.grading.book.exports import canvas, grades, moodle
+from course_tools.grading.book.exports import canvas, feedback_zip, grades, moodle
 from course_tools.grading.book.records import Record, read_all
 from course_tools.grading.book.similarity import similar_pairs
 from course_tools.grading.book.tables import counted
@@ -69,8 +69,11 @@ def gather_marks(out: Path, marks: Path | None, records: Sequence[Record]) -> Ma
     return kept if marks is None or marks.resolve() == own.resolve() else merge(kept, read_marks(marks, records))
 
 
-def files_of(out: Path, everyone: Sequence[Entry], absent: Mapping[str, Student], lecture: str) -> dict[Path, str]:
-    """Return path → text of the tables for spreadsheets and imports, of the pages, and last of published.json."""
+def files_of(
+    out: Path, everyone: Sequence[Entry], absent: Mapping[str, Student], lecture: str
+) -> dict[Path, str | bytes]:
+    """Return path → content of the tables for spreadsheets and imports, of the pages, and last of published.json."""
+    feedback = [(entry, well_formed(pages.feedback_page(entry))) for entry in everyone]
     pairs = similar_pairs([entry.record for entry in everyone], stubs_of(handout(lecture)))
     return {
         out / "grades.csv": grades(everyone, absent),
@@ -78,7 +81,8 @@ def files_of(out: Path, everyone: Sequence[Entry], absent: Mapping[str, Student]
         out / "moodle.csv": moodle(everyone),
         out / "instructor.html": pages.instructor_page(everyone, absent, pairs),
         out / "written.html": pages.written_page(everyone),
-        **{out / "feedback" / f"{entry.key}.html": pages.feedback_page(entry) for entry in everyone},
+        **{out / "feedback" / f"{entry.key}.html": page for entry, page in feedback},
+        out / "feedback.zip": feedback_zip(feedback),
         out / "published.json": json.dumps(state(everyone), indent=1, sort_keys=True) + "\n",
     }
 
@@ -99,12 +103,12 @@ def publish(out: Path, students_csv: Path | None = None, marks: Path | None = No
     students = read_students(given) if given else {}
     found, absent = gather_marks(out, marks, records), absent_of(students, records)
     everyone = entries(records, students, found, gather_corrections(out, records))
-    files = {out / "written.csv": table(records, found)}
+    files: dict[Path, str | bytes] = {out / "written.csv": table(records, found)}
     if students_csv and students_csv.resolve() != (out / TABLE).resolve():
         files[out / TABLE] = students_csv.read_text("utf-8-sig")
     files |= files_of(out, everyone, absent, lectures[0])
-    for path, text in files.items():
-        atomically(path, well_formed(text))
+    for path, content in files.items():
+        atomically(path, content if isinstance(content, bytes) else well_formed(content))
     for line in notices(everyone, absent, bool(students)):
         print(line)
     return list(files)

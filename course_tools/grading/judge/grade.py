@@ -6,8 +6,10 @@ written as submissions are done, so a run that is killed loses only what was und
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,20 +203,51 @@ def fail(out: Path, student: str, path: Path, assignment: Assignment, options: O
     records.write(out, record)
 
 
+def slowest(at_work: Mapping[str, float]) -> str:
+    """Return which submission has been at work the longest and for how many seconds, and how many others are."""
+    started = sorted(dict(at_work).items(), key=lambda item: item[1])
+    if not started:
+        return ""
+    (student, since), others = started[0], len(started) - 1
+    return f"{student[:30]} for {time.monotonic() - since:.0f} s" + (f", {others} more" if others else "")
+
+
+def follow(futures: Iterable[Future], at_work: Mapping[str, float], tick: float | None = None) -> Iterator[Future]:
+    """Yield futures as they end, with a bar that moves every `tick` seconds, also while none does.
+
+    `at_work` maps the students who are being graded to when that began.
+    """
+    waiting = set(futures)
+    tick = tick or (1.0 if sys.stderr.isatty() else 30.0)  # a log needs fewer lines than a terminal
+    with tqdm(total=len(waiting), desc="graded", unit="submission") as bar:
+        while waiting:
+            ended, waiting = wait(waiting, tick, FIRST_COMPLETED)
+            bar.set_postfix_str(slowest(at_work), refresh=False)
+            bar.update(len(ended))
+            bar.refresh()
+            yield from ended
+
+
 def local(
     todo: dict[str, Path], assignment: Assignment, out: Path, options: Options, jobs: int, secrets: list[Path]
 ) -> dict[str, str]:
     """Grade submissions on this machine, `jobs` at a time; return student → what went wrong with the grader."""
     failures: dict[str, str] = {}
+    at_work: dict[str, float] = {}
+
+    def grade_next(path: Path, student: str) -> None:
+        at_work[student] = time.monotonic()
+        try:
+            grade_file(path, student, assignment, grounds, out, options)
+        finally:
+            del at_work[student]
+
     with closing(Grounds(options.sandboxed, options.budget, secrets)) as grounds:
         check_grounds(grounds)
         with ThreadPoolExecutor(jobs) as pool:
-            futures = {
-                pool.submit(grade_file, path, student, assignment, grounds, out, options): student
-                for student, path in todo.items()
-            }
+            futures = {pool.submit(grade_next, path, student): student for student, path in todo.items()}
             try:
-                for future in tqdm(as_completed(futures), total=len(futures), desc="graded", unit="submission"):
+                for future in follow(futures, at_work):
                     try:
                         future.result()
                     except OSError:  # a full disk is everybody's
