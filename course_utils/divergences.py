@@ -35,7 +35,7 @@ def check_table(p: Tensor, name: str = "p") -> Tensor:
 def kl_table(p: Tensor, q: Tensor) -> Tensor:
     """Return KL(p||q) = sum p log(p/q) in nats for tables (..., C): result (...). Infinite where p > 0 = q.
 
-    Raises ``ValueError`` for a table with negative entries or a sum other than 1.
+    Raises ``ValueError`` for a table with negative entries or a sum other than 1. (1.1a), (1.1c), (1.2a)
     """
     check_table(p, "p")
     check_table(q, "q")
@@ -44,7 +44,7 @@ def kl_table(p: Tensor, q: Tensor) -> Tensor:
 
 
 def entropy_table(p: Tensor) -> Tensor:
-    """Return the entropy -sum p log p in nats of tables (..., C): result (...)."""
+    """Return the entropy -sum p log p in nats of tables (..., C): result (...). (1.3a)"""
     return -torch.xlogy(check_table(p), p).sum(-1)
 
 
@@ -86,7 +86,7 @@ def divergence(log_p: Tensor, log_q: Tensor, x: Tensor, kind: str | float) -> Te
     """Return the divergence in nats by the trapezoidal rule on the grid x (G,): log_p, log_q (..., G) give (...).
 
     Both densities must be normalised, with all but a negligible part of their mass inside the grid. Raises
-    ``ValueError`` for a grid that does not increase or has another length.
+    ``ValueError`` for a grid that does not increase or has another length. (1.4d), (1.5a), (1.5c), (1.5d), (1.5e)
     """
     require(
         x.ndim == 1 and bool((x[1:] > x[:-1]).all()), f"the grid x, shape {tuple(x.shape)}, must be (G,) and increase"
@@ -143,7 +143,7 @@ def landscape(log_p: Tensor, x: Tensor, kind: str | float, mus: Tensor, sigmas: 
 
 
 def moment_match(log_p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of the density with values `log_p` (G,) on the grid `x` (G,)."""
+    """Return mean and standard deviation of the density with values `log_p` (G,) on the grid `x` (G,). (1.4a), (1.4b)"""
     p = log_p.exp()
     mu = torch.trapezoid(p * x, x)
     return mu, torch.trapezoid(p * (x - mu) ** 2, x).sqrt()
@@ -155,7 +155,7 @@ def moment_match(log_p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 def kl_gaussian(mu_q: Tensor, sigma_q: Tensor, mu_p: Tensor | float = 0.0, sigma_p: Tensor | float = 1.0) -> Tensor:
     """Return KL(N(mu_q, sigma_q^2) || N(mu_p, sigma_p^2)) elementwise, in nats. Sum over the last axis for a diagonal.
 
-    All arguments broadcast; the default p is the standard normal. Raises ``ValueError`` for a sigma <= 0.
+    All arguments broadcast; the default p is the standard normal. Raises ``ValueError`` for a sigma <= 0. (1.6a), (1.6b)
     """
     mu_q, sigma_q, mu_p, sigma_p = (torch.as_tensor(v) for v in (mu_q, sigma_q, mu_p, sigma_p))
     ratio = check_sigma(sigma_q, "sigma_q") / check_sigma(sigma_p, "sigma_p")
@@ -166,6 +166,7 @@ def kl_gaussian_full(mu_q: Tensor, cov_q: Tensor, mu_p: Tensor, cov_p: Tensor) -
     """Return KL(N(mu_q, cov_q) || N(mu_p, cov_p)) in nats: means (..., d), covariances (..., d, d), result (...).
 
     Through Cholesky factors; no inverse is formed. Raises ``ValueError`` for a matrix that is not positive definite.
+    (1.6c)
     """
     chol_q, chol_p = cholesky(cov_q, "cov_q"), cholesky(cov_p, "cov_p")
     trace = torch.linalg.solve_triangular(chol_p, chol_q, upper=False).square().sum((-2, -1))  # tr(cov_p^-1 cov_q)
@@ -245,11 +246,11 @@ class ProbabilisticPCA:
         return gaussian_log_prob(x, z @ self.W.T + self.mu, self.sigma).sum(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return the exact log p(x): x (..., D) gives (...). The marginal is N(mu, W W^T + sigma^2 I)."""
+        """Return the exact log p(x): x (..., D) gives (...). The marginal is N(mu, W W^T + sigma^2 I), (1.7a)."""
         return LowRankMultivariateNormal(self.mu, self.W, torch.full_like(self.mu, self.sigma**2)).log_prob(x)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the exact posterior N(m, S): means (..., d) for x (..., D), and the one covariance (d, d)."""
+        """Return the exact posterior N(m, S): means (..., d) for x (..., D), and the one covariance (d, d). (1.7b)"""
         precision = torch.eye(self.dims[1]).to(self.W) + self.W.T @ self.W / self.sigma**2
         cov = torch.linalg.inv(precision)
         return (x - self.mu) @ self.W @ cov / self.sigma**2, cov
@@ -257,26 +258,26 @@ class ProbabilisticPCA:
     def mean_field(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the diagonal Gaussian closest to the posterior in KL(q || posterior): means (..., d), sigmas (d,).
 
-        Its mean is the posterior's, its precisions are the diagonal of the posterior's precision.
+        Its mean is the posterior's, its precisions are the diagonal of the posterior's precision, (1.8d).
         """
         return self.posterior(x)[0], (1 + self.W.square().sum(0) / self.sigma**2).rsqrt()
 
     def elbo(self, x: Tensor, m: Tensor, cov: Tensor) -> Tensor:
-        """Return the exact ELBO of q = N(m, cov): x (..., D), m (..., d), cov (..., d, d) or (d, d) give (...)."""
+        """Return the exact ELBO of q = N(m, cov): x (..., D), m (..., d), cov (..., d, d) or (d, d) give (...). (1.8b)"""
         prior = torch.zeros_like(m), torch.eye(m.shape[-1]).to(m)
         spread = (self.W @ cov).mul(self.W).sum((-2, -1)) / self.sigma**2  # tr(W cov W^T) / sigma^2
         return self.log_likelihood(x, m) - 0.5 * spread - kl_gaussian_full(m, cov, *prior)
 
 
 def naive_log_weights(model: ProbabilisticPCA, x: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """Return log p(x | z_k) for k draws from the prior: x (B, D) gives (k, B). Their mean weight estimates p(x)."""
+    """Return log p(x | z_k) for k draws from the prior: x (B, D) gives (k, B). Their mean weight estimates p(x), (1.7c)."""
     require(k >= 1, f"k = {k} draws; at least 1 is needed")
     z = normal(k, 1, model.dims[1], like=x, generator=generator)  # (k, 1, d)
     return model.log_likelihood(x, z)
 
 
 def effective_sample_size(log_w: Tensor) -> Tensor:
-    """Return (sum w)^2 / sum w^2 over the first axis: log weights (K, ...) give (...), between 1 and K."""
+    """Return (sum w)^2 / sum w^2 over the first axis: log weights (K, ...) give (...), between 1 and K. (1.7e)"""
     w = (log_w - log_w.amax(0)).exp()  # the largest is 1: nothing under- or overflows
     return w.sum(0) ** 2 / w.square().sum(0)
 
@@ -285,14 +286,14 @@ def effective_sample_size(log_w: Tensor) -> Tensor:
 
 
 def elbo_quadrature(log_joint: Tensor, log_q: Tensor, z: Tensor) -> Tensor:
-    """Return E_q[log p(x, z) - log q(z)] on the grid z (G,): log p(x, z) (..., G) and log q(z) (..., G) give (...)."""
+    """Return E_q[log p(x, z) - log q(z)] on the grid z (G,): log p(x, z) (..., G) and log q(z) (..., G) give (...). (1.8a)"""
     return torch.trapezoid(log_q.exp() * (log_joint - log_q), z)
 
 
 def m_step(model: ProbabilisticPCA, x: Tensor, m: Tensor, cov: Tensor) -> ProbabilisticPCA:
     """Return the model that maximises the mean ELBO for fixed q = N(m_n, cov): x (N, D), m (N, d), cov (d, d).
 
-    Tipping and Bishop (1999), equations (27) and (28), with whatever q the E step allowed; mu stays.
+    Tipping and Bishop (1999), equations (27) and (28), with whatever q the E step allowed; mu stays. (1.8g)
     """
     centred = x - model.mu
     second = m.T @ m + len(x) * cov  # sum of E_q[z z^T], (d, d)
@@ -304,7 +305,7 @@ def m_step(model: ProbabilisticPCA, x: Tensor, m: Tensor, cov: Tensor) -> Probab
 def em(model: ProbabilisticPCA, x: Tensor, steps: int, diagonal: bool = False) -> tuple[ProbabilisticPCA, Tensor]:
     """Run EM, or variational EM with a diagonal q: return the model and the mean ELBO after each half step (2 steps,).
 
-    Each E step sets q to the best allowed Gaussian, each M step the model to the best for this q: coordinate ascent.
+    Each E step sets q to the best allowed Gaussian, each M step the model to the best for this q: coordinate ascent, (1.8f).
     """
     require(steps >= 1, f"steps = {steps}; at least 1 is needed")
     bounds = []
@@ -326,7 +327,7 @@ def importance_log_weights(
 ) -> Tensor:
     """Return log p(x, z_k) - log q(z_k | x) for k draws from q = N(m, diag sigma^2).
 
-    x (B, D), m (B, d), sigma (B, d) or (d,) give (k, B). Raises ``ValueError`` for k < 1 or sigma <= 0.
+    x (B, D), m (B, d), sigma (B, d) or (d,) give (k, B). Raises ``ValueError`` for k < 1 or sigma <= 0. (1.9d)
     """
     require(k >= 1, f"k = {k} draws; at least 1 is needed")
     eps = normal(k, *m.shape, like=m, generator=generator)  # (k, B, d)
@@ -335,7 +336,7 @@ def importance_log_weights(
 
 
 def iwae_bound(log_w: Tensor) -> Tensor:
-    """Return log (1/K sum w_k) from log weights (K, ...): (...). Burda, Grosse and Salakhutdinov (2016), eq. (8)."""
+    """Return log (1/K sum w_k) from log weights (K, ...): (...). Burda, Grosse and Salakhutdinov (2016), eq. (8). (1.9a)"""
     require(
         log_w.ndim >= 1 and len(log_w) >= 1, f"log_w has shape {tuple(log_w.shape)}; (K, ...) with K >= 1 is needed"
     )
@@ -345,30 +346,44 @@ def iwae_bound(log_w: Tensor) -> Tensor:
 # 1.10 Gradients of an expectation ----------------------------------------------------------------------------------
 
 
-def score_function_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: float, eps: Tensor) -> Tensor:
-    """Return one-sample estimates f(z) (z - mu) / sigma^2 of grad_mu E f(z): noise eps (N, d) gives (N, d).
+class Gradients(NamedTuple):
+    """One-sample estimates of the gradient of E f(z), z ~ N(mu, diag sigma^2), in mu and in sigma: (N, d) each."""
 
-    Here z = mu + sigma eps; `f` maps (N, d) to (N,) and need not be differentiable. Williams (1992).
+    mu: Tensor
+    sigma: Tensor
+
+
+def score_function_gradient(
+    f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor | float, eps: Tensor
+) -> Gradients:
+    """Return f(z) times the slope of log q(z), at z = mu + sigma eps: mu, sigma (d,) or numbers, noise eps (N, d).
+
+    `f` maps (N, d) to (N,) and need not be differentiable. Raises ``ValueError`` for sigma <= 0. Williams (1992).
+    (1.10a)
     """
-    check_sigma(torch.as_tensor(sigma))
-    z = mu + sigma * eps
-    return f(z)[:, None] * (z - mu) / sigma**2
+    sigma = check_sigma(torch.as_tensor(sigma)).to(eps)
+    value = f(mu + sigma * eps)[:, None]
+    return Gradients(value * eps / sigma, value * (eps**2 - 1) / sigma)
 
 
-def reparameterised_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: float, eps: Tensor) -> Tensor:
-    """Return one-sample estimates grad_mu f(mu + sigma eps) of grad_mu E f(z): noise eps (N, d) gives (N, d).
+def reparameterised_gradient(
+    f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor | float, eps: Tensor
+) -> Gradients:
+    """Return the slope of f at z = mu + sigma eps, times dz/dmu = 1 and dz/dsigma = eps: shapes as above.
 
-    `f` maps (N, d) to (N,) and must be differentiable. Kingma and Welling (2014).
+    `f` maps (N, d) to (N,), by operations that autograd knows, and must be continuous and piecewise smooth. Raises
+    ``ValueError`` for sigma <= 0. Kingma and Welling (2014). (1.10b)
     """
-    check_sigma(torch.as_tensor(sigma))
-    z = (mu + sigma * eps).requires_grad_()  # dz/dmu = 1: the gradient in z is the gradient in mu
-    return torch.autograd.grad(f(z).sum(), z)[0]
+    sigma = check_sigma(torch.as_tensor(sigma)).to(eps)
+    z = (mu + sigma * eps).requires_grad_()
+    (slope,) = torch.autograd.grad(f(z).sum(), z)
+    return Gradients(slope, slope * eps)
 
 
 # 1.11 Amortisation -------------------------------------------------------------------------------------------------
 
 
 def amortised_elbo(model: ProbabilisticPCA, encoder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return the exact ELBO with q = N(m, diag sigma^2) read off encoder(x) = (m, log sigma): x (B, D) gives (B,)."""
+    """Return the exact ELBO with q = N(m, diag sigma^2) read off encoder(x) = (m, log sigma): x (B, D) gives (B,). (1.11a)"""
     m, log_sigma = encoder(x).chunk(2, dim=-1)  # (B, d) each
     return model.elbo(x, m, torch.diag_embed((2 * log_sigma).exp()))
