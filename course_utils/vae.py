@@ -28,7 +28,7 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
     def loss(self, x: Tensor) -> Tensor:
-        """Return the squared error of the reconstruction, summed over pixels, mean over images x (B, D)."""
+        """Return the squared error of the reconstruction, summed over pixels, mean over images x (B, D). (2.1a)"""
         return (self.decoder(self.encoder(x)) - x).square().sum(-1).mean()
 
 
@@ -41,12 +41,12 @@ class Bernoulli:
     per_pixel = 1
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Return log p(x | z), (...): logits (..., D), and x (..., D) in {0, 1}."""
+        """Return log p(x | z), (...): logits (..., D), and x (..., D) in {0, 1}. (2.2a)"""
         params, x = torch.broadcast_tensors(params, x)
         return -F.binary_cross_entropy_with_logits(params, x, reduction="none").sum(-1)
 
     def mean(self, params: Tensor) -> Tensor:
-        """Return E[x | z], (..., D)."""
+        """Return E[x | z], (..., D). (2.4a)"""
         return params.sigmoid()
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
@@ -64,7 +64,7 @@ class Gaussian:
         self.sigma = sigma
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Return log p(x | z), (...): means (..., D), and real x (..., D)."""
+        """Return log p(x | z), (...): means (..., D), and real x (..., D). (2.2b)"""
         return gaussian_log_prob(x, params, self.sigma).sum(-1)
 
     def mean(self, params: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class DiscretisedLogistic:
         self.levels = levels
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Return log p(x | z), (...): means and log scales (..., 2 D), and x (..., D) on the grid of levels."""
+        """Return log p(x | z), (...): means and log scales (..., 2 D), and x (..., D) on the grid of levels. (2.2d)"""
         mean, log_scale = params.chunk(2, dim=-1)
         half, slope = 0.5 / (self.levels - 1), (-log_scale).exp()
         first, last = x < half, x > 1 - half
@@ -196,6 +196,7 @@ class VAE(nn.Module):
         """Return log p(x | z) and the KL(q || prior) at one reparameterised z, for each image x (B, D).
 
         The KL is the closed form or, with `sampled`, the unbiased estimate log q(z|x) - log p(z) at the same z.
+        (2.3b), (2.3c)
         """
         m, s = self.posterior(x, y)
         z = m + s * normal(*m.shape, like=m, generator=generator)
@@ -399,7 +400,7 @@ def negative_elbo(terms: Terms, beta: float = 1.0, free_nats: float = 0.0) -> Te
     """Return the loss, a scalar: mean over images of -log p(x | z) + beta * KL.
 
     With `free_nats` each latent's mean KL over the batch counts at least that much: below it there is no pressure on
-    the KL. Higgins et al. (2017) for beta, Kingma et al. (2016), equation (15), for free bits.
+    the KL. Higgins et al. (2017) for beta, Kingma et al. (2016), equation (15), for free bits. (2.3e), (2.7d)
     """
     require(beta >= 0 and free_nats >= 0, f"beta = {beta}, free_nats = {free_nats}; neither may be negative")
     kl = terms.kl_by_latent.mean(0)  # (d,)
@@ -409,7 +410,7 @@ def negative_elbo(terms: Terms, beta: float = 1.0, free_nats: float = 0.0) -> Te
 def negative_iwae(vae: VAE, x: Tensor, k: int, generator: torch.Generator, y: Tensor | None = None) -> Tensor:
     """Return the loss of the importance-weighted autoencoder, a scalar: minus the mean k-sample bound of x (B, D).
 
-    Burda, Grosse and Salakhutdinov (2016), equation (8); with k = 1 the negative ELBO with a sampled KL.
+    Burda, Grosse and Salakhutdinov (2016), equation (8); with k = 1 the negative ELBO with a sampled KL. (2.8b)
     """
     return -iwae_bound(vae.log_weights(x, k, generator, y)).mean()
 
@@ -431,7 +432,7 @@ def evaluate_log_prob(
 ) -> Tensor:
     """Return the k-sample importance estimate of log p(x), (N,): x (N, D), at most `rows` latents decoded at once.
 
-    A lower bound on log p(x) on average. Burda, Grosse and Salakhutdinov (2016).
+    A lower bound on log p(x) on average. Burda, Grosse and Salakhutdinov (2016). (2.8a)
     """
     require(k >= 1, f"k = {k} draws; at least 1 is needed")
     out = []
@@ -487,6 +488,7 @@ def discrete_expectation(f: Callable[[Tensor], Tensor], logits: Tensor) -> Tenso
     """Return E f(z), (), by enumeration; z_i one-hot, drawn from softmax(logits_i): logits (n, C).
 
     `f` maps (N, n, C) to (N,). Its gradient by autograd is the truth that the estimators below are held against.
+    (2.10e)
     """
     z = all_codes(*logits.shape).to(logits)
     log_q = (z * logits.log_softmax(-1)).sum((-2, -1))  # (C^n,)
@@ -554,7 +556,7 @@ class Quantised(NamedTuple):
 
 
 class Codebook(nn.Module):
-    """`codes` vectors of `width` numbers; encodings (..., n, width) are replaced by the nearest. (2.10f, 2.10g)
+    """`codes` vectors of `width` numbers; encodings (..., n, width) are replaced by the nearest.
 
     Van den Oord, Vinyals and Kavukcuoglu (2017), Neural discrete representation learning, equation (3).
     """
@@ -606,7 +608,8 @@ class VQVAE(nn.Module):
     def loss(self, x: Tensor, commitment: float = 0.25) -> Tensor:
         """Return the loss, a scalar: mean over images x (B, D) of -log p(x | codes) and the two distances.
 
-        One moves the codes to the encodings, the other, times `commitment`, the encodings to the codes. (2.10f, 2.10g)
+        One moves the codes to the encodings, the other, times `commitment`, the encodings to the codes.
+        (2.10g), (2.10h)
         """
         require(commitment >= 0, f"commitment = {commitment}; it may not be negative")
         found = self.codebook(self.encodings(x))
