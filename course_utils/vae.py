@@ -4,6 +4,7 @@ Images are vectors (B, D) of floats in [0, 1]; convolutions fold them inside. Al
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
     def loss(self, x: Tensor) -> Tensor:
-        """Return the squared error of the reconstruction, summed over pixels, mean over images x (B, D)."""
+        """Return the squared error of the reconstruction, summed over pixels, mean over images x (B, D). (2.1a)"""
         return (self.decoder(self.encoder(x)) - x).square().sum(-1).mean()
 
 
@@ -40,12 +41,12 @@ class Bernoulli:
     per_pixel = 1
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Return log p(x | z), (...): logits (..., D), and x (..., D) in {0, 1}."""
+        """Return log p(x | z), (...): logits (..., D), and x (..., D) in {0, 1}. (2.2a)"""
         params, x = torch.broadcast_tensors(params, x)
         return -F.binary_cross_entropy_with_logits(params, x, reduction="none").sum(-1)
 
     def mean(self, params: Tensor) -> Tensor:
-        """Return E[x | z], (..., D)."""
+        """Return E[x | z], (..., D). (2.4a)"""
         return params.sigmoid()
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
@@ -63,7 +64,7 @@ class Gaussian:
         self.sigma = sigma
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Return log p(x | z), (...): means (..., D), and real x (..., D)."""
+        """Return log p(x | z), (...): means (..., D), and real x (..., D). (2.2b)"""
         return gaussian_log_prob(x, params, self.sigma).sum(-1)
 
     def mean(self, params: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class DiscretisedLogistic:
         self.levels = levels
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Return log p(x | z), (...): means and log scales (..., 2 D), and x (..., D) on the grid of levels."""
+        """Return log p(x | z), (...): means and log scales (..., 2 D), and x (..., D) on the grid of levels. (2.2d)"""
         mean, log_scale = params.chunk(2, dim=-1)
         half, slope = 0.5 / (self.levels - 1), (-log_scale).exp()
         first, last = x < half, x > 1 - half
@@ -171,12 +172,16 @@ class VAE(nn.Module):
         mean, log_sigma = self.encoder(self.with_class(x, y)).chunk(2, dim=-1)
         return mean, log_sigma.clamp(-8, 8).exp()
 
-    def prior(self, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of p(z), or p(z | y), (d,) or (B, d)."""
+    def prior(self, y: Tensor | None = None, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of p(z), or p(z | y), (d,) or (B, d).
+
+        In the dtype and on the device of `like`, or of the model's parameters.
+        """
         self.check_class(y)
+        like = next(self.parameters()) if like is None else like
         if self.prior_table is None:
-            return torch.zeros(self.latents), torch.ones(self.latents)
-        mean, log_sigma = self.prior_table[y].chunk(2, dim=-1)
+            return torch.zeros(self.latents).to(like), torch.ones(self.latents).to(like)
+        mean, log_sigma = self.prior_table[y].to(like).chunk(2, dim=-1)
         return mean, log_sigma.exp()
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -191,10 +196,11 @@ class VAE(nn.Module):
         """Return log p(x | z) and the KL(q || prior) at one reparameterised z, for each image x (B, D).
 
         The KL is the closed form or, with `sampled`, the unbiased estimate log q(z|x) - log p(z) at the same z.
+        (2.3b), (2.3c)
         """
         m, s = self.posterior(x, y)
         z = m + s * normal(*m.shape, like=m, generator=generator)
-        prior_m, prior_s = (v.to(m) for v in self.prior(y))
+        prior_m, prior_s = self.prior(y, like=m)
         if sampled:
             kl = gaussian_log_prob(z, m, s) - gaussian_log_prob(z, prior_m, prior_s)
         else:
@@ -206,7 +212,7 @@ class VAE(nn.Module):
         require(k >= 1, f"k = {k} draws; at least 1 is needed")
         m, s = self.posterior(x, y)
         z = m + s * normal(k, *m.shape, like=m, generator=generator)  # (k, B, d)
-        prior_m, prior_s = (v.to(m) for v in self.prior(y))
+        prior_m, prior_s = self.prior(y, like=m)
         log_prior = gaussian_log_prob(z, prior_m, prior_s).sum(-1)
         return self.log_likelihood(x, z, y) + log_prior - gaussian_log_prob(z, m, s).sum(-1)
 
@@ -214,8 +220,7 @@ class VAE(nn.Module):
     def sample(self, n: int, generator: torch.Generator, y: Tensor | None = None, mean: bool = True) -> Tensor:
         """Return n images (n, D) by ancestral sampling: E[x | z] or, with mean=False, x itself. `y`: classes (n,)."""
         m, s = self.prior(y)
-        like = next(self.parameters())
-        z = m.to(like) + s.to(like) * normal(n, self.latents, like=like, generator=generator)
+        z = m + s * normal(n, self.latents, like=m, generator=generator)
         params = self.decode(z, y)
         return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
 
@@ -312,13 +317,13 @@ class PixelCNN(nn.Module):
     that is the same at every pixel, as in equation (5) of van den Oord et al. (2016), Conditional PixelCNN.
     """
 
-    def __init__(self, side: int, channels: int, width: int, layers: int, kernel: int):
+    def __init__(self, side: int, channels: int, width: int, layers: int, kernel: int, later: int = 3):
         super().__init__()
         self.side = side
         self.position = nn.Parameter(torch.zeros(width, side, side))
         self.context = nn.Linear(channels, width)
         self.first = MaskedConv2d(1, width, kernel, own=False)
-        self.later = nn.ModuleList(MaskedConv2d(width, width, 3, own=True) for _ in range(layers - 1))
+        self.later = nn.ModuleList(MaskedConv2d(width, width, later, own=True) for _ in range(layers - 1))
         self.last = nn.Conv2d(width, 1, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
@@ -356,17 +361,19 @@ class AutoregressiveVAE(VAE):
 
 
 def autoregressive_vae(
-    side: int, latents: int = 10, width: int = 24, layers: int = 2, kernel: int = 5, hidden: int = 128
+    side: int, latents: int = 10, width: int = 24, layers: int = 2, kernel: int = 5, hidden: int = 128, later: int = 3
 ) -> AutoregressiveVAE:
     """Return a VAE of side x side binary images with an MLP encoder and `layers` masked convolutions in the decoder.
 
-    The first convolution has the size `kernel`, the others 3: with few and small ones the decoder is weaker.
+    The first convolution has the size `kernel`, the others `later`: with small ones the decoder sees fewer pixels and
+    is weaker. With ``later=1`` it sees those of the first alone.
     """
     require(latents >= 1 and layers >= 1, f"latents = {latents}, layers = {layers}; each must be at least 1")
     require(kernel >= 3 and kernel % 2 == 1, f"kernel = {kernel}; an odd number from 3 is needed")
+    require(later >= 1 and later % 2 == 1, f"later = {later}; an odd number from 1 is needed")
     encoder = MLP([side * side, hidden, 2 * latents])
     decoder = MLP([latents, hidden, width])
-    return AutoregressiveVAE(encoder, decoder, PixelCNN(side, width, width, layers, kernel), latents)
+    return AutoregressiveVAE(encoder, decoder, PixelCNN(side, width, width, layers, kernel, later), latents)
 
 
 class KLAnnealing:
@@ -393,7 +400,7 @@ def negative_elbo(terms: Terms, beta: float = 1.0, free_nats: float = 0.0) -> Te
     """Return the loss, a scalar: mean over images of -log p(x | z) + beta * KL.
 
     With `free_nats` each latent's mean KL over the batch counts at least that much: below it there is no pressure on
-    the KL. Higgins et al. (2017) for beta, Kingma et al. (2016), equation (15), for free bits.
+    the KL. Higgins et al. (2017) for beta, Kingma et al. (2016), equation (15), for free bits. (2.3e), (2.7d)
     """
     require(beta >= 0 and free_nats >= 0, f"beta = {beta}, free_nats = {free_nats}; neither may be negative")
     kl = terms.kl_by_latent.mean(0)  # (d,)
@@ -403,7 +410,7 @@ def negative_elbo(terms: Terms, beta: float = 1.0, free_nats: float = 0.0) -> Te
 def negative_iwae(vae: VAE, x: Tensor, k: int, generator: torch.Generator, y: Tensor | None = None) -> Tensor:
     """Return the loss of the importance-weighted autoencoder, a scalar: minus the mean k-sample bound of x (B, D).
 
-    Burda, Grosse and Salakhutdinov (2016), equation (8); with k = 1 the negative ELBO with a sampled KL.
+    Burda, Grosse and Salakhutdinov (2016), equation (8); with k = 1 the negative ELBO with a sampled KL. (2.8b)
     """
     return -iwae_bound(vae.log_weights(x, k, generator, y)).mean()
 
@@ -425,7 +432,7 @@ def evaluate_log_prob(
 ) -> Tensor:
     """Return the k-sample importance estimate of log p(x), (N,): x (N, D), at most `rows` latents decoded at once.
 
-    A lower bound on log p(x) on average. Burda, Grosse and Salakhutdinov (2016).
+    A lower bound on log p(x) on average. Burda, Grosse and Salakhutdinov (2016). (2.8a)
     """
     require(k >= 1, f"k = {k} draws; at least 1 is needed")
     out = []
@@ -444,3 +451,218 @@ def active_units(means: Tensor, threshold: float = 0.01) -> int:
     Burda, Grosse and Salakhutdinov (2016), section 5.3: the variance of E_q[z | x] over x.
     """
     return int((means.var(0) > threshold).sum())
+
+
+# 2.10 Discrete codes: gradients through a draw, and vector quantisation --------------------------------------------
+
+
+def gumbel(*shape: int, generator: torch.Generator, like: Tensor | None = None) -> Tensor:
+    """Draw standard Gumbel numbers, with distribution function exp(-exp(-u)); where `like` is and in its dtype."""
+    waits = torch.empty(shape, device=generator.device).exponential_(generator=generator)
+    return (waits if like is None else waits.to(like)).log().neg()
+
+
+def relax(logits: Tensor, tau: float, draws: int, generator: torch.Generator) -> Tensor:
+    """Return softmax((logits + Gumbel noise) / tau), (draws, n, C): logits (n, C) of n variables with C values.
+
+    Its largest entry is where a draw from softmax(logits) has its one. Jang, Gu and Poole (2017); Maddison, Mnih and
+    Teh (2017). Raises ``ValueError`` for tau <= 0. (2.10b)
+    """
+    require(tau > 0, f"tau = {tau} is not positive; a temperature must be, for example 0.5")
+    noise = gumbel(draws, *logits.shape, like=logits, generator=generator)
+    return ((logits + noise) / tau).softmax(-1)
+
+
+def harden(soft: Tensor) -> Tensor:
+    """Return the one-hot vectors (..., C) of the largest entries of `soft` (..., C)."""
+    return F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
+
+
+def all_codes(n: int, values: int) -> Tensor:
+    """Return all codes of n variables with so many values each as one-hot vectors, (values^n, n, values)."""
+    require(values**n <= 1_000_000, f"{values}^{n} codes are too many to enumerate; at most a million are allowed")
+    return F.one_hot(torch.cartesian_prod(*[torch.arange(values)] * n).reshape(-1, n), values)
+
+
+def discrete_expectation(f: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
+    """Return E f(z), (), by enumeration; z_i one-hot, drawn from softmax(logits_i): logits (n, C).
+
+    `f` maps (N, n, C) to (N,). Its gradient by autograd is the truth that the estimators below are held against.
+    (2.10e)
+    """
+    z = all_codes(*logits.shape).to(logits)
+    log_q = (z * logits.log_softmax(-1)).sum((-2, -1))  # (C^n,)
+    return (log_q.exp() * f(z)).sum()
+
+
+def discrete_score_gradient(
+    f: Callable[[Tensor], Tensor], logits: Tensor, draws: int, generator: torch.Generator, baseline: bool = False
+) -> Tensor:
+    """Return one-sample estimates f(z) (z - softmax(logits)) of the gradient of E f(z), (draws, n, C).
+
+    `f` maps (N, n, C) to (N,), for one-hot vectors only. With `baseline` the mean of f over the other draws is taken
+    off first. Unbiased. Williams (1992). (2.10a)
+    """
+    z = harden(relax(logits, 1.0, draws, generator))
+    values = f(z)  # (draws,)
+    if baseline:
+        require(draws > 1, f"draws = {draws}; a baseline needs at least 2")
+        values = values - (values.sum() - values) / (draws - 1)
+    return values[:, None, None] * (z - logits.softmax(-1))
+
+
+def gumbel_softmax_gradient(
+    f: Callable[[Tensor], Tensor], logits: Tensor, tau: float, draws: int, generator: torch.Generator
+) -> Tensor:
+    """Return one-sample estimates of the gradient of E f(relaxed z), (draws, n, C), through ``relax``.
+
+    `f` maps (N, n, C) to (N,) and is smooth between one-hot vectors. Biased for E f(z); noisy for small tau. (2.10c)
+    """
+    require(tau > 0, f"tau = {tau} is not positive; a temperature must be, for example 0.5")
+    each = logits.detach().expand(draws, *logits.shape).clone().requires_grad_()
+    noise = gumbel(*each.shape, like=logits, generator=generator)
+    return torch.autograd.grad(f(((each + noise) / tau).softmax(-1)).sum(), each)[0]
+
+
+def straight_through_gradient(
+    f: Callable[[Tensor], Tensor], logits: Tensor, draws: int, generator: torch.Generator
+) -> Tensor:
+    """Return one-sample estimates (draws, n, C): f's gradient at drawn one-hot vectors, sent back through the softmax.
+
+    As if the draw had been softmax(logits) itself. Biased unless f is linear. Bengio, Léonard and Courville (2013).
+    (2.10d)
+    """
+    each = logits.detach().expand(draws, *logits.shape).clone().requires_grad_()
+    z = harden(relax(logits, 1.0, draws, generator))
+    return torch.autograd.grad(f(straight_through(z, each.softmax(-1))).sum(), each)[0]
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """Return `hard`, with the gradient of `soft`: both (...)."""
+    return hard.detach() + soft - soft.detach()
+
+
+class Quantised(NamedTuple):
+    """Encodings replaced by their nearest codes: numbers (..., n), vectors (..., n, k) with the encoding's gradient.
+
+    The squared distance, summed over the n positions, (...), stands here once with the gradient to the codebook and
+    once with that to the encoder.
+    """
+
+    index: Tensor
+    vectors: Tensor
+    distance_of_codes: Tensor
+    distance_of_encodings: Tensor
+
+
+class Codebook(nn.Module):
+    """`codes` vectors of `width` numbers; encodings (..., n, width) are replaced by the nearest.
+
+    Van den Oord, Vinyals and Kavukcuoglu (2017), Neural discrete representation learning, equation (3).
+    """
+
+    def __init__(self, codes: int, width: int):
+        require(codes >= 2 and width >= 1, f"codes = {codes}, width = {width}; at least 2 and 1 are needed")
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(codes, width))
+
+    @torch.no_grad()
+    def start_at(self, encodings: Tensor, generator: torch.Generator) -> None:
+        """Put the codes on encodings (N, width) picked at random, so that each is the nearest to something."""
+        n = len(self.vectors)
+        require(len(encodings) >= n, f"{len(encodings)} encodings for {n} codes; at least as many are needed")
+        picked = torch.randperm(len(encodings), generator=generator, device=generator.device)[:n]
+        self.vectors.copy_(encodings[picked.to(encodings.device)])
+
+    def forward(self, encodings: Tensor) -> Quantised:
+        index = torch.cdist(encodings.detach().flatten(0, -2), self.vectors.detach()).argmin(-1)
+        index = index.unflatten(0, encodings.shape[:-1])
+        nearest = self.vectors[index]
+        to_codes = (encodings.detach() - nearest).square().sum((-2, -1))
+        to_encodings = (encodings - nearest.detach()).square().sum((-2, -1))
+        return Quantised(index, straight_through(nearest, encodings), to_codes, to_encodings)
+
+
+class VQVAE(nn.Module):
+    """An autoencoder with n discrete codes: p(x | codes), and the codes nearest to what the encoder says.
+
+    `encoder` maps (B, D) to (B, n * width), `decoder` (..., n * width) to the likelihood's parameters.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, codebook: Codebook, likelihood):
+        super().__init__()
+        self.encoder, self.decoder, self.codebook, self.likelihood = encoder, decoder, codebook, likelihood
+
+    def encodings(self, x: Tensor) -> Tensor:
+        """Return what the encoder says, (B, n, width): x (B, D)."""
+        return self.encoder(x).unflatten(-1, (-1, self.codebook.vectors.shape[1]))
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the numbers of the codes, (B, n): x (B, D)."""
+        return self.codebook(self.encodings(x)).index
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the likelihood's parameters: numbers of codes (..., n)."""
+        return self.decoder(self.codebook.vectors[codes].flatten(-2))
+
+    def loss(self, x: Tensor, commitment: float = 0.25) -> Tensor:
+        """Return the loss, a scalar: mean over images x (B, D) of -log p(x | codes) and the two distances.
+
+        One moves the codes to the encodings, the other, times `commitment`, the encodings to the codes.
+        (2.10g), (2.10h)
+        """
+        require(commitment >= 0, f"commitment = {commitment}; it may not be negative")
+        found = self.codebook(self.encodings(x))
+        log_likelihood = self.likelihood.log_prob(self.decoder(found.vectors.flatten(-2)), x)
+        return (found.distance_of_codes + commitment * found.distance_of_encodings - log_likelihood).mean()
+
+
+def vq_vae(
+    pixels: int, positions: int = 4, codes: int = 32, width: int = 8, hidden: tuple[int, ...] = (128, 64)
+) -> VQVAE:
+    """Return a VQ-VAE of binary images: an MLP on either side of `positions` codes, each one of `codes` vectors."""
+    require(positions >= 1, f"positions = {positions}; at least 1 is needed")
+    encoder = MLP([pixels, *hidden, positions * width])
+    decoder = MLP([positions * width, *reversed(hidden), pixels])
+    return VQVAE(encoder, decoder, Codebook(codes, width), Bernoulli())
+
+
+def code_frequencies(index: Tensor, codes: int, extra: float = 0.5) -> Tensor:
+    """Return how often each of `codes` codes stands at each position, (n, codes): index (N, n). Rows sum to 1.
+
+    `extra` is added to each count, so that a code not seen yet is not impossible.
+    """
+    counts = F.one_hot(index, codes).sum(0) + extra  # (n, codes)
+    return counts / counts.sum(-1, keepdim=True)
+
+
+class CodePrior(nn.Module):
+    """p(k_1) p(k_2 | k_1) ... p(k_n | k_1..k_{n-1}) of n codes: an MLP is told the position and the codes before it."""
+
+    def __init__(self, positions: int, codes: int, hidden: int = 64):
+        super().__init__()
+        self.positions, self.codes = positions, codes
+        self.network = MLP([positions + positions * codes, hidden, codes])
+
+    def logits(self, index: Tensor) -> Tensor:
+        """Return the logits of each position's code given those before it, (B, n, codes): index (B, n)."""
+        n = self.positions
+        weight = self.network[0].weight
+        before = torch.ones(n, n).tril(-1).to(weight)
+        one_hot = F.one_hot(index, self.codes).to(weight)  # (B, n, codes)
+        seen = (before[..., None] * one_hot[:, None]).flatten(-2)  # (B, n, n * codes): row i sees the codes before i
+        position = torch.eye(n).to(weight).expand(len(index), n, n)
+        return self.network(torch.cat([position, seen], dim=-1))
+
+    def log_prob(self, index: Tensor) -> Tensor:
+        """Return log p(k_1..k_n), (B,): index (B, n)."""
+        return self.logits(index).log_softmax(-1).gather(-1, index[..., None])[..., 0].sum(-1)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw the numbers of codes (n, positions), one position after the other."""
+        index = torch.zeros(n, self.positions, dtype=torch.long, device=self.network[0].weight.device)
+        for i in range(self.positions):
+            logits = self.logits(index)[:, i]
+            index[:, i] = (logits + gumbel(*logits.shape, like=logits, generator=generator)).argmax(-1)
+        return index

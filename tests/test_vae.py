@@ -1,5 +1,6 @@
 """Lecture 2's functions against torch.distributions, SciPy, finite differences and an exactly solvable VAE."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import scipy.spatial
 import scipy.stats
 import torch
 from torch import nn
-from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Independent, MultivariateNormal, Normal, RelaxedOneHotCategorical, kl_divergence
 
 from course_utils import vae
 from course_utils.training import fit
@@ -185,6 +186,16 @@ def test_conditional_vae_learns_the_prior_of_each_class():
     assert model.sample(4, rng(), y).shape == (4, 6)
 
 
+@pytest.mark.parametrize("classes", [0, 3])
+def test_the_prior_is_where_it_is_used(classes):
+    model = vae.mlp_vae(6, 2, hidden=(4,), classes=classes).double()
+    y = torch.tensor([0, 2]) if classes else None
+    for like, dtype in ((None, torch.float64), (torch.zeros(1), torch.float32)):
+        m, s = model.prior(y, like=like)
+        assert m.dtype == s.dtype == dtype and m.shape == s.shape == ((2, 2) if classes else (2,))
+        assert (m == 0).all() and (s == 1).all()
+
+
 def test_networks_have_the_sizes_of_the_reference():
     assert [m.out_features for m in vae.mlp_vae(784, 20).encoder if isinstance(m, nn.Linear)] == [500, 250, 40]
     assert [m.out_features for m in vae.mlp_vae(784, 20).decoder if isinstance(m, nn.Linear)] == [250, 500, 784]
@@ -282,6 +293,15 @@ def test_a_masked_decoder_sees_neither_its_own_pixel_nor_the_future(layers, kern
     assert (jacobian.diagonal(-1)[1:5] != 0).all()  # of the pixel to the left, within a row
 
 
+def test_a_smaller_field_is_the_four_neighbours():
+    torch.manual_seed(0)
+    net = vae.autoregressive_vae(5, 3, width=6, layers=3, kernel=3, later=1).pixel_cnn.double()
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: net(x[None], torch.zeros(1, 6, dtype=torch.float64))[0], draw(25).sigmoid()
+    )
+    assert (jacobian[12] != 0).nonzero().flatten().tolist() == [6, 7, 8, 11]  # of the pixel in the middle
+
+
 def test_autoregressive_probabilities_sum_to_one():
     """All 2^9 images of 3 x 3 pixels."""
     torch.manual_seed(0)
@@ -331,7 +351,219 @@ def test_annealing_waits_then_rises_to_one():
         vae.KLAnnealing(5, 5)
 
 
-@pytest.mark.parametrize("arguments", [{"latents": 0}, {"layers": 0}, {"kernel": 4}])
+@pytest.mark.parametrize("arguments", [{"latents": 0}, {"layers": 0}, {"kernel": 4}, {"later": 2}])
 def test_impossible_autoregressive_decoders(arguments):
     with pytest.raises(ValueError, match="at least 1|odd"):
         vae.autoregressive_vae(8, **arguments)
+
+
+# 2.10 Discrete codes -------------------------------------------------------------------------------------------------
+
+
+def quadratic(n: int, values: int):
+    """f(z) = |t - sum_i W_i z_i|² of z (N, n, values), as one line of NumPy would have it for a single z."""
+    w, t = draw(n, values, 2, seed=5), draw(2, seed=6)
+    return lambda z: (t - (z[..., None] * w).sum((-3, -2))).square().sum(-1)
+
+
+def enumerated_gradient(f, logits: torch.Tensor) -> torch.Tensor:
+    """The gradient of E f in the logits by a loop over all codes: sum_z q(z) f(z) (z - p)."""
+    n, values = logits.shape
+    p, total = logits.softmax(-1), torch.zeros_like(logits)
+    for code in itertools.product(range(values), repeat=n):
+        z = torch.zeros_like(logits)
+        for i, c in enumerate(code):
+            z[i, c] = 1
+        total += math.prod(p[i, c].item() for i, c in enumerate(code)) * f(z[None])[0] * (z - p)
+    return total
+
+
+def agrees(draws: torch.Tensor, expected: torch.Tensor) -> bool:
+    mean = estimate(draws)
+    return bool(((mean.value - expected).abs() < 4.5 * mean.se + 1e-12).all())
+
+
+def test_expectation_by_enumeration_and_its_gradient():
+    f, logits = quadratic(3, 4), draw(3, 4).requires_grad_()
+    expected = vae.discrete_expectation(f, logits)
+    (gradient,) = torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(gradient, enumerated_gradient(f, logits.detach()))
+    drawn = torch.distributions.OneHotCategorical(logits=logits.detach()).sample((100_000,))
+    assert agrees(f(drawn), expected.detach())
+    with pytest.raises(ValueError, match="too many to enumerate"):
+        vae.all_codes(30, 10)
+
+
+def test_gumbel_numbers_against_scipy():
+    drawn = vae.gumbel(20_000, generator=rng())
+    assert scipy.stats.kstest(drawn.numpy(), scipy.stats.gumbel_r.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("tau", [0.3, 2.0])
+def test_relaxed_draws_against_torch_distributions(tau):
+    logits = draw(2, 3)
+    drawn = vae.relax(logits, tau, 50_000, rng())
+    torch.manual_seed(0)
+    other = RelaxedOneHotCategorical(torch.tensor(tau).double(), logits=logits).sample((50_000,))
+    for power in (1, 2, 3):
+        a, b = estimate(drawn**power), estimate(other**power)
+        assert ((a.value - b.value).abs() < 4.5 * torch.hypot(a.se, b.se)).all()
+    assert agrees(vae.harden(drawn), logits.softmax(-1))
+    assert (vae.harden(drawn[:100]).argmax(-1) == drawn[:100].argmax(-1)).all()
+    torch.testing.assert_close(drawn.sum(-1), torch.ones(50_000, 2).double())
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_score_function_is_unbiased_for_any_function(baseline):
+    logits = draw(2, 3)
+    table = draw(3, 3, seed=9)
+
+    def f(z):  # a table look-up: no gradient between the codes
+        return table[z[:, 0].argmax(-1), z[:, 1].argmax(-1)]
+
+    draws = vae.discrete_score_gradient(f, logits, 100_000, rng(), baseline)
+    assert agrees(draws, enumerated_gradient(f, logits))
+
+
+def test_a_baseline_lowers_the_noise():
+    f, logits = (lambda z: 10 + quadratic(2, 3)(z)), draw(2, 3)
+    plain, less = (vae.discrete_score_gradient(f, logits, 5000, rng(), b).var(0).sum() for b in (False, True))
+    assert less < plain / 5
+
+
+def test_gumbel_softmax_gradient_against_torch_distributions():
+    f, logits, tau = quadratic(2, 3), draw(2, 3), 0.7
+    ours = estimate(vae.gumbel_softmax_gradient(f, logits, tau, 50_000, rng()))
+    torch.manual_seed(0)
+    leaf = logits.expand(50_000, 2, 3).clone().requires_grad_()
+    y = RelaxedOneHotCategorical(torch.tensor(tau).double(), logits=leaf).rsample()
+    other = estimate(torch.autograd.grad(f(y).sum(), leaf)[0])
+    assert ((ours.value - other.value).abs() < 4.5 * torch.hypot(ours.se, other.se)).all()
+
+
+def test_straight_through_is_the_gradient_at_the_mean_code_and_right_for_a_linear_function():
+    logits = draw(2, 3)
+    p = logits.softmax(-1)
+    f = quadratic(2, 3)
+    jacobian = torch.diag_embed(p) - p[:, :, None] * p[:, None]  # of the softmax
+    slope = torch.autograd.functional.jacobian(lambda z: f(z[None])[0], p)
+    draws = vae.straight_through_gradient(f, logits, 100_000, rng())
+    assert agrees(draws, torch.einsum("icd,id->ic", jacobian, slope))
+    weights = draw(2, 3, seed=4)
+    linear = vae.straight_through_gradient(lambda z: (weights * z).sum((-2, -1)), logits, 2, rng())
+    torch.testing.assert_close(linear[0], enumerated_gradient(lambda z: (weights * z).sum((-2, -1)), logits))
+
+
+def small_vq(width: int = 3) -> vae.VQVAE:
+    torch.manual_seed(0)
+    return vae.vq_vae(6, positions=2, codes=5, width=width, hidden=(8,)).double()
+
+
+def test_codes_are_the_nearest_and_distances_squared():
+    model, x = small_vq(), (draw(7, 6) > 0).double()
+    with torch.no_grad():
+        e, book = model.encodings(x), model.codebook.vectors.detach()
+        found = model.codebook(e)
+    apart = scipy.spatial.distance.cdist(e.flatten(0, 1).numpy(), book.numpy())
+    assert (found.index.flatten().numpy() == apart.argmin(1)).all() and found.index.shape == (7, 2)
+    assert (model.codes(x) == found.index).all()
+    torch.testing.assert_close(found.vectors, book[found.index])
+    squares = torch.tensor(apart.min(1) ** 2).reshape(7, 2).sum(1)
+    torch.testing.assert_close(found.distance_of_codes, squares)
+    torch.testing.assert_close(found.distance_of_encodings, squares)
+
+
+def test_who_learns_from_what_in_vector_quantisation():
+    """As in the paper: the codebook from its distance alone, the encoder from the decoder and the commitment."""
+    model, x, beta = small_vq(), (draw(7, 6) > 0).double(), 0.3
+    e = model.encodings(x)
+    index, book = model.codes(x), model.codebook.vectors
+    loss = model.loss(x, commitment=beta)
+    (of_book,) = torch.autograd.grad(loss, book, retain_graph=True)
+    for k in range(5):
+        mine = e[index == k]
+        expected = 2 * (book[k] - mine).sum(0) / len(x)
+        torch.testing.assert_close(of_book[k], expected.detach())
+    nearest = book[index].detach().requires_grad_()
+    images = -model.likelihood.log_prob(model.decoder(nearest.flatten(-2)), x).mean()
+    (through,) = torch.autograd.grad(images, nearest)
+    of_e = through + 2 * beta * (e - nearest).detach() / len(x)
+    weight = model.encoder[0].weight
+    (chained,) = torch.autograd.grad(e, weight, of_e)
+    torch.testing.assert_close(torch.autograd.grad(loss, weight)[0], chained)
+    distance = (e - book[index]).square().sum((-2, -1)).mean()
+    assert loss.item() == pytest.approx((images + 1.3 * distance).item())
+
+
+def test_a_codebook_starts_at_encodings():
+    book, encodings = vae.Codebook(4, 2), draw(9, 2).float()
+    book.start_at(encodings, rng())
+    rows = [(encodings == v).all(-1).nonzero().item() for v in book.vectors.detach()]
+    assert len(set(rows)) == 4
+    with pytest.raises(ValueError, match="3 encodings for 4 codes"):
+        book.start_at(encodings[:3], rng())
+
+
+def test_a_codebook_descends_to_the_means_of_what_is_nearest():
+    """The fixed point of k-means: three clusters far apart, and a code that starts in each."""
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    e = centres[:, None] + 0.5 * draw(3, 20, 2).float()
+    book = vae.Codebook(3, 2)
+    with torch.no_grad():
+        book.vectors.copy_(e[:, 0])
+    optimiser = torch.optim.SGD(book.parameters(), lr=1.0)
+    for _ in range(60):
+        optimiser.zero_grad()
+        (book(e.flatten(0, 1)[:, None]).distance_of_codes.mean()).backward()
+        optimiser.step()
+    torch.testing.assert_close(book.vectors.detach(), e.mean(1), atol=1e-4, rtol=1e-4)
+
+
+def test_frequencies_of_codes():
+    index = torch.tensor([[0, 2], [0, 1], [1, 2], [0, 2]])
+    share = vae.code_frequencies(index, 3, extra=0.0)
+    torch.testing.assert_close(share, torch.tensor([[0.75, 0.25, 0], [0, 0.25, 0.75]]))
+    smooth = vae.code_frequencies(index, 3)
+    torch.testing.assert_close(smooth[0], torch.tensor([3.5, 1.5, 0.5]) / 5.5)
+
+
+def test_a_prior_over_codes_is_a_distribution_and_its_samples_follow_it():
+    torch.manual_seed(0)
+    prior = vae.CodePrior(3, 2, hidden=8)
+    with torch.no_grad():
+        for p in prior.parameters():
+            p.mul_(3)
+        every = torch.cartesian_prod(*[torch.arange(2)] * 3)  # (8, 3)
+        p = prior.log_prob(every).exp()
+    assert p.sum().item() == pytest.approx(1, abs=1e-5)
+    drawn = prior.sample(20_000, rng())
+    share = (drawn[:, None] == every).all(-1).float().mean(0)
+    assert ((share - p).abs() < 4.5 * (p * (1 - p) / 20_000).sqrt() + 1e-4).all()
+    assert p.std() > 0.02  # and they are not all alike
+
+
+def test_a_prior_over_codes_learns_that_one_follows_another():
+    torch.manual_seed(0)
+    first = torch.randint(3, (300, 1), generator=rng())
+    index = torch.cat([first, (first + 1) % 3], dim=1)
+    prior = vae.CodePrior(2, 3, hidden=16)
+    fit(lambda i: -prior.log_prob(index[i]).mean(), prior, 300, steps=300, lr=0.01, generator=rng(), label=None)
+    drawn = prior.sample(200, rng(1))
+    assert ((drawn[:, 0] + 1) % 3 == drawn[:, 1]).float().mean() > 0.95
+    assert -prior.log_prob(index).mean().item() == pytest.approx(math.log(3), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: vae.relax(torch.zeros(1, 2), 0.0, 5, rng()), "tau = 0.0"),
+        (lambda: vae.gumbel_softmax_gradient(lambda z: z.sum((-2, -1)), torch.zeros(1, 2), -1, 5, rng()), "tau = -1"),
+        (lambda: vae.discrete_score_gradient(lambda z: z[:, 0, 0], torch.zeros(1, 2), 1, rng(), True), "at least 2"),
+        (lambda: vae.Codebook(1, 2), "codes = 1"),
+        (lambda: vae.vq_vae(6, positions=0), "positions = 0"),
+        (lambda: small_vq().loss(torch.zeros(2, 6).double(), commitment=-0.1), "commitment = -0.1"),
+    ],
+)
+def test_bad_discrete_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
