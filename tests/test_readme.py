@@ -48,7 +48,7 @@ def test_every_lecture_is_in_the_table_with_its_exercises_and_points():
     for source in sorted((ROOT / "solutions").glob("*.md")):
         text = source.read_text("utf-8")
         row = re.search(rf"^\|.*lectures/{source.stem}\.ipynb.*$", readme, re.M)
-        points = [int(p) for p in re.findall(r"^### Exercise .*\((\d+) points", text, re.M)]
+        points = [int(p) for p in re.findall(r"^### Exercise .*\((\d+) points?", text, re.M)]
         assert row and re.search(rf"\| {len(points)} \|", row[0])
         assert f"{words[len(points)]}, {sum(points)} points" in text
         assert f"{words[len(points)]} exercises, {sum(points)} points" in readme
@@ -58,7 +58,7 @@ def test_every_lecture_is_in_the_table_with_its_exercises_and_points():
 def test_points_in_the_headings_are_those_of_the_exercises(source):
     text = source.read_text("utf-8")
     module = re.search(r"from (course_utils\.exercises\.\w+) import check", text)[1]
-    headings = dict(re.findall(r"^### Exercise (\S+) · .*\((\d+) points", text, re.M))
+    headings = dict(re.findall(r"^### Exercise (\S+) · .*\((\d+) points?", text, re.M))
     exercises = importlib.import_module(module).EXERCISES
     assert {e.id: e.points for e in exercises.values()}.items() <= {k: int(v) for k, v in headings.items()}.items()
 

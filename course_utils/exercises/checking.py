@@ -271,9 +271,9 @@ def advice_on(exercise: Exercise, text: str) -> str:
 
 def problem(exercise: Exercise, case: Case, function: Callable) -> str | None:
     """Return what is wrong with `function` on a case, or None. The open exercise's own error goes through."""
-    expected = exercise.reference(*fresh(case.args))
+    expected, places = exercise.reference(*fresh(case.args)), exercise.places
     try:
-        got = call(function, partial(fresh, case.args), exercise.places)
+        got = call(function, partial(fresh, case.args), places)
     except Exception as error:
         if is_open(exercise, error):
             raise
@@ -330,8 +330,8 @@ class InstantCheck:
         Raises ``ValueError`` for an unknown exercise. An exception in the student's function is reported, not raised.
         """
         exercise = self.find(id)
-        head, points = f"Exercise {id}", f"{exercise.points} points"
-        if getattr(function, "__module__", "").startswith("course_utils"):
+        head, points = f"Exercise {id}", f"{exercise.points} point{'s' if exercise.points > 1 else ''}"
+        if (getattr(function, "__module__", "") or "").startswith("course_utils"):
             name = exercise.function
             print(f"○ {head} ({points}): this is the course's own function. Run the cell that defines your `{name}`.")
             return function

@@ -66,6 +66,7 @@ def kl_bits_cases(g: torch.Generator) -> list[Case]:
     """Tables without zeros, with a zero in p, in q, in both at one place, and many at once."""
     p, q = normal(2, 4, generator=g).softmax(-1)
     holed = torch.cat([p[:2] / p[:2].sum(), torch.zeros(2, dtype=torch.float64)])
+    one_hole = torch.cat([q[:3] / q[:3].sum(), torch.zeros(1, dtype=torch.float64)])  # two would add up to infinity
     other = torch.cat([q[:2] / q[:2].sum(), torch.zeros(2, dtype=torch.float64)])
     many = normal(2, 5, 3, generator=g).softmax(-1)
     return [
@@ -78,7 +79,7 @@ def kl_bits_cases(g: torch.Generator) -> list[Case]:
         ),
         Case(
             "q is zero where p is not: infinite",
-            (q, holed),
+            (p, one_hole),
             "What q holds impossible happens under p: the divergence is infinite, not large. Is something clamped, "
             "masked, made finite by nan_to_num, or a small number added?",
         ),

@@ -115,10 +115,12 @@ def grey_level_cases(g: torch.Generator) -> list[Case]:
     centres = torch.tensor([0.0, 3.0, 7.0]).double() / 7 + 0.01 * normal(3, generator=g).tanh()  # far from the edges
     near = 0.5 + torch.randint(1, 5, (3,), generator=g) * torch.tensor([-1.0, 0.5, 1.0]).double() * 2**-13
     return [
-        Case("two pixels, five levels", (0.5 + 0.2 * normal(2, generator=g), 0.2 * normal(2, generator=g) - 2, 5)),
+        Case(
+            "two pixels, five levels", (0.5 + 0.4 * normal(2, generator=g).tanh(), 0.2 * normal(2, generator=g) - 2, 5)
+        ),
         Case(
             "2 × 3 pixels, 17 levels",
-            (0.5 + 0.3 * normal(2, 3, generator=g), 0.3 * normal(2, 3, generator=g) - 3, 17),
+            (0.5 + 0.4 * normal(2, 3, generator=g).tanh(), 0.3 * normal(2, 3, generator=g) - 3, 17),
         ),
         Case(
             "means below 0 and above 1",
@@ -361,10 +363,12 @@ def directions(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 )
 def slerp_cases(g: torch.Generator) -> list[Case]:
     """Different and equal norms, the ends, draws from the prior, a wide angle, the same direction."""
-    drawn = torch.tensor([0.1, 0.25, 0.7]).double() + 0.1 * torch.rand(3, generator=g, dtype=torch.float64)
+    drawn = torch.tensor([0.1, 0.25, 0.5, 0.7]).double() + 0.1 * torch.rand(4, generator=g, dtype=torch.float64)
     t = torch.tensor([0.0, 0.3, 1.0]).double()
     a, b = 2 * F.normalize(normal(2, 3, generator=g), dim=-1)
     c, d = normal(2, 20, generator=g)
+    axis = torch.zeros(3, dtype=torch.float64)  # along it the cosine is exactly 1, elsewhere rounding decides
+    axis[torch.randint(3, (), generator=g)] = 2.0
     return [
         Case("three latents, different norms", (a, 1.5 * b, drawn)),
         Case("the same norm, the ends included", (a, b, t)),
@@ -372,7 +376,7 @@ def slerp_cases(g: torch.Generator) -> list[Case]:
         Case("a wide angle", (a, 0.3 * b - 2 * a, t)),
         Case(
             "the same direction: no angle to turn",
-            (a, 3 * a, t),
+            (axis, 3 * axis, drawn),
             "Without an angle sin ω is 0 and the formula 0/0; with rounding the cosine may be above 1. See hint 3.",
         ),
     ]

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from course_utils.exercises.checking import Case, Exercise, InstantCheck, Mistake, agrees
+from course_utils import exercises
+from course_utils.exercises.checking import Case, Exercise, InstantCheck, Mistake, agrees, earned
 
 
 def double_and_total(x, n):
+    """Return twice x and the total times n."""
     return 2 * x, x.sum() * n
 
 
@@ -207,6 +209,9 @@ def test_agrees_on_infinities_and_refuses_nan():
     assert agrees(torch.tensor(math.inf), math.inf, 1e-6)
     assert not agrees(math.nan, 1.0, 1e-6)
     assert not agrees(1.0, math.inf, 1e-6)
+    assert not agrees(torch.finfo(torch.float64).max, math.inf, 1e-6)  # what torch.nan_to_num makes of it
+    assert not agrees(math.inf, 1.0, 1e-6) and not agrees(-math.inf, math.inf, 1e-6)
+    assert not agrees(math.nan, math.nan, 1e-6) and agrees(math.nan, math.nan, 1e-6, nan=True)
 
 
 def test_of_a_long_tensor_the_number_furthest_off_is_shown(capsys):
@@ -262,3 +267,217 @@ def fits(args, weights):
 def test_what_has_no_single_right_value_is_evaluated(answer, right, capsys):
     InstantCheck({"9.1": line_exercise(fits)})("9.1", answer)
     assert capsys.readouterr().out.startswith("✓" if right else "✗")
+
+
+# What beside the value is judged ------------------------------------------------------------------------------------
+
+
+def energy(x, w):
+    return (x @ w).square().mean()
+
+
+def energy_cases(g):
+    return [Case("4 × 3", (torch.randn(4, 3, generator=g), torch.randn(3, generator=g)))]
+
+
+def differentiable(function, capsys, **changes):
+    exercise = Exercise("9.2", "energy", 3, energy, energy_cases, "square, then mean", gradients=("w",))
+    InstantCheck({"9.2": replace(exercise, **changes)})("9.2", function)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x, w: (x @ w).detach().square().mean(), "it has no gradient, so nothing can be learnt from it."),
+        (lambda x, w: energy(x, w).item(), "What cut it off from `w`?"),
+        (lambda x, w: torch.as_tensor((x.numpy() @ w.numpy()) ** 2).mean(), "(RuntimeError: Can't call numpy()"),
+        (lambda x, w: ((x @ w) * (x @ w).detach()).mean(), "with respect to `w` it has the gradient"),
+        (lambda x, w: energy(x.requires_grad_(), w.detach()), "it has no gradient"),
+    ],
+)
+def test_an_answer_without_the_right_gradient_is_told_so(function, said, capsys):
+    out = differentiable(function, capsys)
+    assert out.startswith("✗ Exercise 9.2: 0 of 1") and "The value is right, but" in out
+    assert said in out
+
+
+def test_no_gradient_is_as_good_as_a_zero_one(capsys):
+    """Where the value does not depend on the argument; elsewhere it is missed."""
+    flat = {"reference": lambda x, w: x.sum() + 0 * w.sum()}
+    assert differentiable(lambda x, w: x.sum(), capsys, **flat).startswith("✓")
+    assert differentiable(lambda x, w: float(x.sum()), capsys, **flat).startswith("✓")
+    assert differentiable(lambda x, w: torch.einsum("nd,d->n", x, w).pow(2).mean(), capsys).startswith("✓")
+
+
+def test_gradients_of_several_results_and_of_an_unknown_argument(capsys):
+    both = {"reference": lambda x, w: (x @ w, w.exp()), "gradients": ("x", "w")}
+    assert differentiable(lambda x, w: [(w * x).sum(-1), torch.exp(w)], capsys, **both).startswith("✓")
+    out = differentiable(lambda x, w: ((x * w).sum(-1), w.exp().detach()), capsys, **both)
+    assert "with respect to `w` it has the gradient" in out
+    with pytest.raises(ValueError, match="argument 'y' is not known; allowed: 'x', 'w'"):
+        differentiable(energy, capsys, gradients=("y",))
+
+
+class Scale(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([2.0]))
+
+
+@pytest.mark.parametrize("how", ["backward", "zero", "append", "right"])
+def test_what_is_written_into_is_noticed(how, capsys):
+    """In a list, in a module's weights, and in the gradients that its owner gathers there."""
+
+    def total(scale, parts):
+        loss = scale.weight.sum() * sum(parts)
+        if how == "backward":
+            loss.backward()
+        if how == "zero":
+            scale.weight.grad = torch.zeros(1)
+        if how == "append":
+            parts.append(parts[0])
+        return loss.detach()
+
+    def cases(g):
+        scale = Scale()
+        scale.weight.grad = None
+        return [Case("two parts", (scale, [torch.ones(()), torch.ones(())]))]
+
+    exercise = Exercise("9.3", "total", 1, lambda scale, parts: scale.weight.detach().sum() * sum(parts), cases, "sum")
+    InstantCheck({"9.3": exercise})("9.3", total)
+    out = capsys.readouterr().out
+    assert out.startswith("✓") if how == "right" else "changed its argument `" in out
+    assert ("`parts`" in out) == (how == "append")
+
+
+def test_a_failed_check_leaves_a_third_of_the_points_at_most():
+    assert [earned(EXERCISE, passed, 4) for passed in range(5)] == [0, 0.33, 0.67, 1.0, 4]
+
+
+def test_what_a_case_has_to_say_is_said_where_no_mistake_is_known(capsys):
+    cases = [Case("fine", (torch.ones(3), 1)), Case("far", (torch.full((3,), 200.0), 1), "exp overflows")]
+    answer = lambda x, n: (x.exp().log() * 2, x.sum() * n)  # noqa: E731
+    assert "\n  exp overflows\n" in run(answer, capsys, cases=lambda g: cases)[1]
+    known = (Mistake(lambda x, n: (x.float().exp().log() * 2, x.sum() * n), "known"),)
+    assert "\n  known\n" in run(answer, capsys, cases=lambda g: cases, mistakes=known)[1]
+
+
+# What a student may want next ---------------------------------------------------------------------------------------
+
+
+def half_right(x, n):
+    return 2 * x, x.sum()
+
+
+@pytest.fixture
+def memory():
+    return InstantCheck({"9.1": EXERCISE})
+
+
+def test_the_printed_line_calls_the_students_own_function_again(memory, capsys):
+    double = memory("9.1", half_right)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("  `double` is the course's own from here on. Yours, on these arguments: ")
+    code = line.split("arguments: ")[1]
+    assert code == 'x, n = check.case("9.1", 2); check.mine("9.1")(x, n)'
+    names = {"check": memory, "double": double}
+    exec(code.split("; ")[0], names)
+    value, total = eval(code.split("; ")[1], names)
+    assert total == names["x"].sum() and torch.equal(value, 2 * names["x"]) and names["n"] == 2
+    assert torch.equal(memory.case("9.1", 2)[0], names["x"])
+    names["x"] += 1
+    assert not torch.equal(memory.case("9.1", 2)[0], names["x"])  # made anew
+    one = Exercise("9.4", "twice", 1, lambda x: 2 * x, lambda g: [Case("one", (torch.ones(2),))], "twice")
+    check = InstantCheck({"9.4": one})
+    check("9.4", lambda x: x)
+    exec(capsys.readouterr().out.splitlines()[-1].split("arguments: ")[1], {"check": check})
+
+
+@pytest.mark.parametrize("number", [0, 3, "1"])
+def test_a_case_or_an_answer_that_is_not_there(number, memory):
+    with pytest.raises(ValueError, match=f"exercise 9.1 has no check {number!r}; its checks are 1 to 2"):
+        memory.case("9.1", number)
+    with pytest.raises(ValueError, match="no answer to exercise 9.1 was checked yet: run the cell of `double`"):
+        memory.mine("9.1")
+    for method in (memory.mine, memory.solution, memory.reset, lambda id: memory.case(id, 1)):
+        with pytest.raises(ValueError, match="exercise '9.2' is not known; allowed: '9.1'"):
+            method("9.2")
+
+
+def test_progress_over_all_exercises(capsys):
+    check = InstantCheck({"9.1": EXERCISE, "9.2": replace(EXERCISE, id="9.2"), "9.3": replace(EXERCISE, id="9.3")})
+    check("9.1", lambda x, n: (2 * x, x.sum() * n))
+    for _ in range(2):
+        check("9.2", half_right)
+    capsys.readouterr()
+    check.progress()
+    assert capsys.readouterr().out.splitlines() == [
+        "4.67 of 12 points so far, in this session:",
+        "  ✓ 9.1 double: 4 of 4",
+        "  ✗ 9.2 double: 0.67 of 4, failed 2×",
+        "  ○ 9.3 double: 0 of 4",
+    ]
+
+
+def test_the_solution_is_shown_after_three_failed_tries_or_when_solved(memory, capsys):
+    memory.solution("9.1")
+    out = capsys.readouterr().out
+    assert out == "The solution of exercise 9.1 is shown after 3 more failed tries. Have you opened all hints?\n"
+    for left in ("2 more failed tries", "1 more failed try."):
+        memory("9.1", half_right)
+        assert "check.solution" not in capsys.readouterr().out
+        memory.solution("9.1")
+        assert left in capsys.readouterr().out
+    memory("9.1", half_right)
+    assert capsys.readouterr().out.endswith('  The course\'s solution: check.solution("9.1")\n')
+    memory.solution("9.1")
+    assert "return 2 * x, x.sum() * n" in capsys.readouterr().out  # the reference's code
+    solved = InstantCheck({"9.1": EXERCISE})
+    solved("9.1", lambda x, n: (2 * x, x.sum() * n))
+    solved.solution("9.1")
+    assert "return 2 * x, x.sum() * n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("day", "shown"), [("2000-01-01", True), ("2999-12-31", False)])
+def test_the_solution_is_shown_from_the_instructors_day_on(day, shown, memory, monkeypatch, capsys):
+    monkeypatch.setitem(exercises.SOLUTIONS_FROM, "9", day)
+    memory.solution("9.1")
+    out = capsys.readouterr().out
+    assert ("return 2 * x, x.sum() * n" in out) == shown
+    assert (f"or from {day} on" in out) != shown
+
+
+def test_an_exercise_is_reset(memory, capsys):
+    def own(x, n):
+        return 2 * x, x.sum()
+
+    for _ in range(3):
+        memory("9.1", own)
+    capsys.readouterr()
+    memory.reset("9.1")
+    out = capsys.readouterr().out
+    assert out.startswith("Exercise 9.1 is open again.")
+    names: dict = {}
+    exec(out.split("handed out:\n")[1], names)  # is what is printed the open cell?
+    returned = memory("9.1", names["double"])
+    assert returned is EXERCISE.reference and capsys.readouterr().out.startswith("○ Exercise 9.1")
+    memory.solution("9.1")
+    assert "after 3 more failed tries" in capsys.readouterr().out
+    memory.progress()
+    assert "○ 9.1 double: 0 of 4\n" in capsys.readouterr().out
+
+
+def test_an_exercise_is_registered_once_under_the_references_name():
+    check = InstantCheck()
+
+    @check.exercise("9.1", energy, points=2, hint="hint", gradients=("w",))
+    def cases(g):
+        return energy_cases(g)
+
+    exercise = check.exercises["9.1"]
+    assert (exercise.function, exercise.reference, exercise.cases, exercise.places) == ("energy", energy, cases, (1,))
+    check.exercise("9.2", energy, function="other", points=2, hint="hint")(cases)
+    assert check.exercises["9.2"].function == "other"
+    with pytest.raises(ValueError, match="exercise '9.1' is there already"):
+        check.exercise("9.1", energy, points=2, hint="hint")

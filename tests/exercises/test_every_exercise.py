@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from course_utils import exercises
-from course_utils.exercises.checking import problem
+from course_utils.exercises.checking import PARTIAL, earned, problem, stub
 
 NAMES = [info.name for info in pkgutil.iter_modules(exercises.__path__) if info.name != "checking"]
 MODULES = [import_module(f"course_utils.exercises.{name}") for name in NAMES]
@@ -46,7 +46,7 @@ def test_reference_passes_and_mistakes_fail(check, exercise, capsys):
 
 @pytest.mark.parametrize(("check", "exercise"), EVERY)
 def test_a_grader_with_another_seed_judges_alike(check, exercise):
-    """It draws other numbers; the reference passes on all of them, every mistake fails and is named."""
+    """It draws other numbers; the reference passes on all of them, every mistake fails, is named, earns little."""
     drawn = []
     for seed in range(5):
         cases = exercise.cases(torch.Generator().manual_seed(seed))
@@ -55,5 +55,16 @@ def test_a_grader_with_another_seed_judges_alike(check, exercise):
         for mistake in exercise.mistakes:
             failures = [text for case in cases if (text := problem(exercise, case, mistake.function))]
             assert failures and mistake.message in failures[0]
+            points = earned(exercise, len(cases) - len(failures), len(cases))
+            assert points <= PARTIAL * exercise.points + 0.005
     for other in drawn[1:]:
         assert any(not torch.equal(a, b) for a, b in zip(drawn[0], other, strict=True))
+
+
+@pytest.mark.parametrize(("check", "exercise"), EVERY)
+def test_an_exercise_can_be_opened_again(check, exercise, capsys):
+    """What `check.reset` prints defines the open function, and the check takes it for open."""
+    names: dict = {"torch": torch}
+    exec(stub(exercise), names)
+    assert exercise.reference.__doc__ and check(exercise.id, names[exercise.function]) is exercise.reference
+    assert capsys.readouterr().out.startswith(f"○ Exercise {exercise.id}")

@@ -178,7 +178,7 @@ def honest() -> dict[str, Entry]:
         "open": entry(*open_cells, statuses={"1.1": "not attempted", "1.6": "not attempted"}),
         "partial, single precision": entry(
             cell("1.1", NO_XLOGY), cell("1.3", SINGLE), right_6,
-            statuses={"1.1": "partial"}, shares={"1.1": 3 / 4},
+            statuses={"1.1": "partial"}, shares={"1.1": 3 / 5 / 3},
         ),
         "later needs a failed one": entry(
             cell("1.1", "def kl_bits(p, q):\n    raise ValueError('no idea')"), cell("1.2", CALLS_OWN_1_1),
@@ -380,7 +380,7 @@ def forward_kl_from_q(log_p, log_q):
 from course_tools.grading.inside import exchange, harness
 right = ["tensor", "float64", [], [0.0]]
 exchange.encode = lambda value, depth=0: right
-harness.outcome = lambda function, arguments: {"value": right, "passed": True, "points": 99}
+harness.outcome = lambda function, arguments, places: {"value": right, "passed": True, "points": 99}
 """,
     "answers sent twice": """
 import json
@@ -614,7 +614,7 @@ def hostile_entries(world: World) -> dict[str, Entry]:
     tricks |= {name: "\n".join(TRICKS[trick] for trick in names) for name, names in TOGETHER.items()}
     for name, code in tricks.items():
         entries[name] = hostile(filled(code))
-    entries["answers sent twice"] = hostile(TRICKS["answers sent twice"], "partial", shares={"1.2": 1 / 3})
+    entries["answers sent twice"] = hostile(TRICKS["answers sent twice"], "partial", shares={"1.2": 0.11})
     entries["exceptions that cannot be read"] = hostile(TRICKS["exceptions that cannot be read"], "error")
     for name, transformer in TRANSFORMERS.items():
         entries[name] = hostile(f"{WRONG}\nget_ipython().input_transformers_post.append({transformer})", "error")
