@@ -33,7 +33,7 @@ def whole(entry: Entry) -> Iterator[str]:
     elif results and all(result.status in UNTOUCHED for result in results):
         yield "nothing attempted: perhaps it was not saved before it was handed in"
     if not record.problem:
-        yield from (not_found(id) for id in entry.questions if entry.lost(id))
+        yield from (str(not_found(id)) for id in entry.questions if entry.lost(id))
     if changed := [id for id, mark in entry.marks.items() if mark.changed]:
         yield f"{', '.join(changed)} changed after it was marked"
 

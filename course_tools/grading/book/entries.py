@@ -7,11 +7,12 @@ from pathlib import Path
 
 from course_tools.grading.book.corrections import Correction, Corrections
 from course_tools.grading.book.records import Record, worth_of
-from course_tools.grading.book.written import Mark, Marks, not_found, points_of
+from course_tools.grading.book.written import Mark, Marks, Open, not_found, points_of
 from course_tools.grading.hand_in.roster import Student, find_student
+from course_tools.grading.hand_in.submission import BY_NAME
 
 State = dict[str, dict[str, tuple[float | None, str]]]  # student → exercise → points, status
-UNTAGGED = "all exercises: found by the function's name"
+EVERYWHERE = "all exercises"
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,21 @@ class Entry:
         return self.sum(self.worth)
 
     @property
-    def open(self) -> list[str]:
+    def open(self) -> list[Open]:
         """Why there is no total yet, one reason for each exercise that has no points."""
         return [self.reason(id) for id in self.worth if self.points.get(id) is None]
 
-    def reason(self, id: str) -> str:
+    def reason(self, id: str) -> Open:
         """Return why an exercise has no points yet."""
         if id in self.record.exercises and self.record.outdated(id):
-            return f"{id} is of an earlier version of the submission: grade again"
+            return Open(f"{id} is of an earlier version of the submission", "grade again")
         if id in self.record.exercises:
-            return f"{id} has to be graded again (infrastructure)"
+            return Open(f"{id} has to be graded again (infrastructure)")
         if id not in self.record.written:
-            return f"{id} has no result"
+            return Open(f"{id} has no result")
         if id in self.marks and self.marks[id].changed:
-            return f"{id} changed after it was marked"
-        return not_found(id) if self.lost(id) else f"{id} is not marked yet"
+            return Open(f"{id} changed after it was marked")
+        return not_found(id) if self.lost(id) else Open(f"{id} is not marked yet")
 
     def lost(self, id: str) -> bool:
         """Tell whether a written answer's cell was not found, and nobody has given points for it yet."""
@@ -113,13 +114,13 @@ def together(noticed: Iterable[tuple[str, str]], everything: Iterable[str]) -> l
         found.setdefault(text, {})[id] = None
     every = set(everything)
     everywhere = {text for text, ids in found.items() if len(every) > 1 and set(ids) == every}
-    return [f"{'all exercises' if text in everywhere else ', '.join(ids)}: {text}" for text, ids in found.items()]
+    return [f"{EVERYWHERE if text in everywhere else ', '.join(ids)}: {text}" for text, ids in found.items()]
 
 
 def flags_of(record: Record) -> list[str]:
     """Return what was noticed of a submission's answers, with the exercises' numbers before it."""
     lines = together(((id, flag) for id, r in record.exercises.items() for flag in r.flags), record.exercises)
-    return [f"{line} (metadata missing)" if line == UNTAGGED else line for line in lines]
+    return [f"{line} (metadata missing)" if line == f"{EVERYWHERE}: {BY_NAME}" else line for line in lines]
 
 
 def listed(names: Sequence[str]) -> str:

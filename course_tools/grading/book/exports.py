@@ -23,7 +23,7 @@ def grades_row(entry: Entry) -> list[str]:
         row += [number(points.get(id)), results[id].status if id in results else "no result"]
     row += [number(points.get(id)) for id in entry.questions]
     row += ["; ".join(f"exercise {id}" for id in entry.tasks if id in entry.corrections)]
-    row += ["; ".join(entry.open), "; ".join(flags_of(record)), record.problem, record.isolation]
+    row += ["; ".join(map(str, entry.open)), "; ".join(flags_of(record)), record.problem, record.isolation]
     return [*row, entry.student.late, entry.student.file or record.file]
 
 

@@ -156,7 +156,7 @@ def render(template: str, **values) -> str:
 def feedback_page(entry: Entry) -> str:
     """Return a student's page: each exercise with code, calls, advice; the written answers with points and comments."""
     earned = sum(points or 0.0 for points in entry.points.values())
-    still_open = [reason.split(": ")[0] for reason in entry.open]  # what to do about it is the instructor's
+    still_open = [reason.why for reason in entry.open]  # what to do about it is the instructor's
     values = {"entry": entry, "record": entry.record, "earned": earned, "still_open": still_open}
     return render("feedback.html", **values, unmarked=Mark(None))
 

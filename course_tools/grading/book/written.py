@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from course_tools.grading.book.records import Record, Written
 from course_tools.grading.book.tables import number
@@ -40,9 +41,19 @@ def is_empty(text: str | None) -> bool:
     return text is not None and not text.strip()
 
 
-def not_found(exercise: str) -> str:
-    """Return what to do about a written answer whose cell was not found."""
-    return f"no cell for {exercise} found: look into the file"
+class Open(NamedTuple):
+    """Why an exercise has no points yet, for its student, and what an instructor can do about it."""
+
+    why: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.why}: {self.remedy}" if self.remedy else self.why
+
+
+def not_found(exercise: str) -> Open:
+    """Return that a written answer's cell was not found."""
+    return Open(f"no cell for {exercise} found", "look into the file")
 
 
 def without_placeholders(record: Record, placeholders: Mapping[str, str]) -> Record:

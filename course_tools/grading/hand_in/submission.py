@@ -21,6 +21,7 @@ from course_utils.exercises.checking import Exercise
 LARGEST = 64 * 2**20  # bytes of a file
 NESTED = 2_000_000  # lists and objects in a file: each takes some hundred bytes of memory
 LONGEST = 200_000  # characters of an answer
+BY_NAME = "found by the function's name"  # not by the exercise's number in the cell's metadata
 MAGIC = re.compile(r"\A\s*%%(?:time|capture)\b.*\n")  # can stand only at the head of a cell
 
 
@@ -74,7 +75,7 @@ def answer_to(exercise: Exercise, cells: list[NotebookNode]) -> tuple[str | None
     if all(is_stub(source, exercise) for source in named):
         everywhere = [cell.source for cell in cells if defines(cell.source, exercise.function)]
         elsewhere = [source for source in everywhere if not is_stub(source, exercise)]
-        flags = ["found by the function's name"] if elsewhere or (everywhere and not named) else []
+        flags = [BY_NAME] if elsewhere or (everywhere and not named) else []
         named = elsewhere or everywhere
     if not named:  # a function of another name, or emptied: its error will say so
         return ("\n\n".join(tagged), flags) if any(source.strip() for source in tagged) else (None, flags)

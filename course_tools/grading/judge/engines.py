@@ -243,6 +243,7 @@ def slurm(
                 {i: code for i in range(len(jobs)) if i not in codes and (code := exit_code(run, i)) is not None}
             )
             bar.update(len(codes) - bar.n)
+            bar.refresh()  # the seconds, while none is done
 
         array = submit_and_wait(script, sbatch, look)
         end = time.monotonic() + settle
