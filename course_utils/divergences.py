@@ -353,9 +353,7 @@ class Gradients(NamedTuple):
     sigma: Tensor
 
 
-def score_function_gradient(
-    f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor | float, eps: Tensor
-) -> Gradients:
+def score_function_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor | float, eps: Tensor) -> Gradients:
     """Return f(z) times the slope of log q(z), at z = mu + sigma eps: mu, sigma (d,) or numbers, noise eps (N, d).
 
     `f` maps (N, d) to (N,) and need not be differentiable. Raises ``ValueError`` for sigma <= 0. Williams (1992).

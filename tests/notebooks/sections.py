@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from nbformat import NotebookNode
@@ -242,12 +243,13 @@ def run_sections(sections: list[Section], parameters: dict[str, str], only: set[
     import course_utils.verify as module
 
     InteractiveShell.instance()  # display() prints; nothing asks for a kernel
-    watch = module.verify = Watch(module.verify)
+    watch = Watch(module.verify)
     start, errors = {"__name__": "__main__"}, {}
-    for cell in sections[0].code:
-        run_cell(cell, start)
-        if "parameters" in cell.metadata.get("tags", []):
-            exec("\n".join(f"{name} = {value}" for name, value in parameters.items()), start)
+    with mock.patch.object(module, "verify", watch):  # what the set-up imports
+        for cell in sections[0].code:
+            run_cell(cell, start)
+            if "parameters" in cell.metadata.get("tags", []):
+                exec("\n".join(f"{name} = {value}" for name, value in parameters.items()), start)
     for section in reversed(sections[1:]):
         if only and section.number not in only:
             continue
