@@ -103,8 +103,8 @@ def test_refute(capsys):
 
 SOURCE = """
 def double_or_not(weights: torch.Tensor, means: torch.Tensor, sigmas: torch.Tensor, factor: float = 2.0) -> float:
-    # A comment that stands by itself and is far longer than any line that is shown, so that it has to become two of them.
-    total = sum(w * (m + s) for w, m, s in zip(weights.tolist(), means.tolist(), sigmas.tolist(), strict=True))  # a number
+    # A comment that stands by itself and is longer than any line that is shown, so that it has to become two.
+    total = sum(w * (m + s) for w, m, s in zip(weights.tolist(), means, sigmas.tolist(), strict=True))  # one
     text = f"{total:.3f} is the sum of {len(weights)} products, and this sentence has commas, and, and (brackets)"
     return total * factor - (total if len(text) > 200 else 0.0) + {"a": 1.0, "b": 2.0}["a" if total > 0 else "b"] - 1
 """
@@ -122,7 +122,7 @@ def test_long_lines_of_a_shown_source_are_broken_and_it_does_the_same(columns):
         three = torch.tensor([0.2, 0.3, 0.5]), torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.2, 0.3])
         results.append(space["double_or_not"](*three))
     assert results[0] == results[1] == pytest.approx(2 * (0.22 + 0.66 + 1.65))
-    assert lines[lines.index("    # a number") + 1].startswith("    total = sum(")
+    assert lines[lines.index("    # one") + 1].startswith("    total = sum(")
     code = ["def f(x):", "    return x  # short"]
     assert narrow("\n".join(code), columns).splitlines() == code
 

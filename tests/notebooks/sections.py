@@ -14,7 +14,6 @@ import contextlib
 import io
 import json
 import re
-import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -100,7 +99,8 @@ def borrowed_names(sections: list[Section]) -> dict[str, list[str]]:
     set_up = set().union(*(bound_at_top(ast.parse(cell.source)) for cell in sections[0].code))
     found = {}
     for section in sections[1:]:
-        bound, read = (set().union(*sets) for sets in zip(*(names(ast.parse(c.source)) for c in section.code)))
+        cells = [names(ast.parse(cell.source)) for cell in section.code]
+        bound, read = (set().union(*(cell[i] for cell in cells)) for i in (0, 1))
         found[section.number] = sorted(read - bound - set_up - set(dir(builtins)))
     return {number: borrowed for number, borrowed in found.items() if borrowed}
 
