@@ -112,6 +112,29 @@ def rebound_names(sections: list[Section]) -> dict[str, list[str]]:
     return {number: sorted(bound & set_up) for number, bound in found.items() if bound & set_up}
 
 
+def shared_with_exercises(sections: list[Section]) -> dict[str, list[str]]:
+    """Return, by section, the names that an exercise or the cell below it reads and another section binds too.
+
+    After Run All the other section's value is there, and who solves the exercise then meets it.
+    """
+    bound = {s.number: set().union(*(bound_at_top(ast.parse(cell.source)) for cell in s.code)) for s in sections}
+    found = {}
+    for section in sections[1:]:
+        others = set().union(*(bound[s.number] for s in sections[1:] if s.number != section.number))
+        needed = set()
+        for cell in exercise_cells(section):
+            own, read = names(ast.parse(cell.source))
+            needed |= read - own
+        found[section.number] = sorted(needed & bound[section.number] & others)
+    return {number: shared for number, shared in found.items() if shared}
+
+
+def exercise_cells(section: Section) -> list[NotebookNode]:
+    """Return a section's exercises and the cells below them, which check them and use them."""
+    cells = section.code
+    return [c for i, c in enumerate(cells) if exercise_of(c) or (i and exercise_of(cells[i - 1]))]
+
+
 def silent_asserts(sections: list[Section]) -> list[str]:
     """Return the asserts without a sentence for whose run they stop, with their cells."""
     found = []
@@ -254,7 +277,7 @@ def run_sections(sections: list[Section], parameters: dict[str, str], only: set[
         if only and section.number not in only:
             continue
         cells = section.code
-        again = [c for i, c in enumerate(cells) if exercise_of(c) or (i and exercise_of(cells[i - 1]))]
+        again = exercise_cells(section)
         namespace = dict(start)
         try:
             for cell in cells + again:
@@ -281,6 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
         found = {
             "names of other sections": borrowed_names(sections),
             "names of the set-up bound anew": rebound_names(sections),
+            "names of exercises that other sections bind": shared_with_exercises(sections),
             "asserts without a sentence": silent_asserts(sections),
             "wrong citations": wrong_citations(called_below(sections)),
         }

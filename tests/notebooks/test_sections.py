@@ -3,6 +3,7 @@
 One run of each lecture, in a process of its own at a small budget, serves all that needs one.
 """
 
+import copy
 import json
 import os
 import subprocess
@@ -51,6 +52,10 @@ def test_no_section_reads_what_another_one_binds(lecture):
 
 def test_no_section_binds_a_name_of_the_set_up(lecture):
     assert sections.rebound_names(lecture) == {}
+
+
+def test_no_exercise_needs_a_name_that_another_section_binds_too(lecture):
+    assert sections.shared_with_exercises(lecture) == {}
 
 
 def test_every_assert_has_a_sentence(lecture):
@@ -108,6 +113,15 @@ def test_names_are_told_apart():
     assert sections.borrowed_names(lecture) == {"9.2": ["x"]}
     assert sections.rebound_names(lecture) == {"9.2": ["g"]}
     assert sections.silent_asserts(lecture) == ["s9-2-code-1: assert f(1) > 0"]
+
+
+def test_names_that_an_exercise_shares_are_found():
+    lecture = two_sections("start = 1", "model = 1\nmine = 2", "pass", "model = 3")
+    exercise, below = (copy.deepcopy(lecture[1].cells[-1]) for _ in range(2))
+    exercise.metadata["course"] = {"exercise": "9.1"}
+    exercise.source, below.source = "def f(model):\n    return model", "f(model, mine, start)"
+    lecture[1].cells.extend([exercise, below])
+    assert sections.shared_with_exercises(lecture) == {"9.1": ["model"]}
 
 
 def test_sections_run_alone_and_exercises_again():
