@@ -143,7 +143,7 @@ def landscape(log_p: Tensor, x: Tensor, kind: str | float, mus: Tensor, sigmas: 
 
 
 def moment_match(log_p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of the density with values `log_p` (G,) on the grid `x` (G,). (1.4a), (1.4b)"""
+    """Return mean and standard deviation of the density of values `log_p` (G,) on the grid `x` (G,). (1.4a), (1.4b)"""
     p = log_p.exp()
     mu = torch.trapezoid(p * x, x)
     return mu, torch.trapezoid(p * (x - mu) ** 2, x).sqrt()
@@ -155,7 +155,7 @@ def moment_match(log_p: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 def kl_gaussian(mu_q: Tensor, sigma_q: Tensor, mu_p: Tensor | float = 0.0, sigma_p: Tensor | float = 1.0) -> Tensor:
     """Return KL(N(mu_q, sigma_q^2) || N(mu_p, sigma_p^2)) elementwise, in nats. Sum over the last axis for a diagonal.
 
-    All arguments broadcast; the default p is the standard normal. Raises ``ValueError`` for a sigma <= 0. (1.6a), (1.6b)
+    All arguments broadcast; the default p is the standard normal. Raises ``ValueError`` for sigma <= 0. (1.6a), (1.6b)
     """
     mu_q, sigma_q, mu_p, sigma_p = (torch.as_tensor(v) for v in (mu_q, sigma_q, mu_p, sigma_p))
     ratio = check_sigma(sigma_q, "sigma_q") / check_sigma(sigma_p, "sigma_p")
@@ -263,14 +263,14 @@ class ProbabilisticPCA:
         return self.posterior(x)[0], (1 + self.W.square().sum(0) / self.sigma**2).rsqrt()
 
     def elbo(self, x: Tensor, m: Tensor, cov: Tensor) -> Tensor:
-        """Return the exact ELBO of q = N(m, cov): x (..., D), m (..., d), cov (..., d, d) or (d, d) give (...). (1.8b)"""
+        """Return the exact ELBO of N(m, cov): x (..., D), m (..., d), cov (..., d, d) or (d, d) give (...). (1.8b)"""
         prior = torch.zeros_like(m), torch.eye(m.shape[-1]).to(m)
         spread = (self.W @ cov).mul(self.W).sum((-2, -1)) / self.sigma**2  # tr(W cov W^T) / sigma^2
         return self.log_likelihood(x, m) - 0.5 * spread - kl_gaussian_full(m, cov, *prior)
 
 
 def naive_log_weights(model: ProbabilisticPCA, x: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """Return log p(x | z_k) for k draws from the prior: x (B, D) gives (k, B). Their mean weight estimates p(x), (1.7c)."""
+    """Return log p(x | z_k) for k draws from the prior, x (B, D) to (k, B): weights whose mean is p(x), (1.7c)."""
     require(k >= 1, f"k = {k} draws; at least 1 is needed")
     z = normal(k, 1, model.dims[1], like=x, generator=generator)  # (k, 1, d)
     return model.log_likelihood(x, z)
@@ -286,7 +286,7 @@ def effective_sample_size(log_w: Tensor) -> Tensor:
 
 
 def elbo_quadrature(log_joint: Tensor, log_q: Tensor, z: Tensor) -> Tensor:
-    """Return E_q[log p(x, z) - log q(z)] on the grid z (G,): log p(x, z) (..., G) and log q(z) (..., G) give (...). (1.8a)"""
+    """Return E_q[log p(x, z) - log q(z)] on the grid z (G,): log p(x, z), log q(z) (..., G) give (...). (1.8a)"""
     return torch.trapezoid(log_q.exp() * (log_joint - log_q), z)
 
 
@@ -305,7 +305,7 @@ def m_step(model: ProbabilisticPCA, x: Tensor, m: Tensor, cov: Tensor) -> Probab
 def em(model: ProbabilisticPCA, x: Tensor, steps: int, diagonal: bool = False) -> tuple[ProbabilisticPCA, Tensor]:
     """Run EM, or variational EM with a diagonal q: return the model and the mean ELBO after each half step (2 steps,).
 
-    Each E step sets q to the best allowed Gaussian, each M step the model to the best for this q: coordinate ascent, (1.8f).
+    Each E step sets q to the best allowed Gaussian, each M step the model to the best for this q. (1.8f)
     """
     require(steps >= 1, f"steps = {steps}; at least 1 is needed")
     bounds = []
@@ -336,7 +336,7 @@ def importance_log_weights(
 
 
 def iwae_bound(log_w: Tensor) -> Tensor:
-    """Return log (1/K sum w_k) from log weights (K, ...): (...). Burda, Grosse and Salakhutdinov (2016), eq. (8). (1.9a)"""
+    """Return log (1/K sum w_k) from log weights (K, ...): (...). Burda, Grosse and Salakhutdinov (2016). (1.9a)"""
     require(
         log_w.ndim >= 1 and len(log_w) >= 1, f"log_w has shape {tuple(log_w.shape)}; (K, ...) with K >= 1 is needed"
     )
@@ -353,9 +353,7 @@ class Gradients(NamedTuple):
     sigma: Tensor
 
 
-def score_function_gradient(
-    f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor | float, eps: Tensor
-) -> Gradients:
+def score_function_gradient(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor | float, eps: Tensor) -> Gradients:
     """Return f(z) times the slope of log q(z), at z = mu + sigma eps: mu, sigma (d,) or numbers, noise eps (N, d).
 
     `f` maps (N, d) to (N,) and need not be differentiable. Raises ``ValueError`` for sigma <= 0. Williams (1992).
@@ -384,6 +382,6 @@ def reparameterised_gradient(
 
 
 def amortised_elbo(model: ProbabilisticPCA, encoder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return the exact ELBO with q = N(m, diag sigma^2) read off encoder(x) = (m, log sigma): x (B, D) gives (B,). (1.11a)"""
+    """Return the exact ELBO of q = N(m, diag sigma^2), encoder(x) = (m, log sigma): x (B, D) gives (B,). (1.11a)"""
     m, log_sigma = encoder(x).chunk(2, dim=-1)  # (B, d) each
     return model.elbo(x, m, torch.diag_embed((2 * log_sigma).exp()))

@@ -1,8 +1,12 @@
 """Equations are checked with numbers, Monte Carlo means have their standard errors, code stands beside its formula."""
 
 import inspect
+import io
 import math
 import textwrap
+import tokenize
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -11,6 +15,9 @@ from torch import Tensor
 
 from course_utils.errors import choose, require
 
+COLUMNS = 92  # of a source that is shown: what fits beside the file browser in a window 1280 pixels wide
+OPENING, CLOSING = set("([{"), set(")]}")
+OPERATORS = {"+", "-", "*", "/", "@", "and", "or", "if", "else", "for"}  # before which a line may be broken
 SIGMAS = 4.0  # standard errors allowed between an estimate and its expectation: missed by chance once in 16,000
 
 
@@ -119,7 +126,10 @@ def number(value: float) -> str:
 
 
 def show_source(function) -> None:
-    """Display the source of a function, method or class without its docstring, and where it stands."""
+    """Display the source of a function, method or class without its docstring, and where it stands.
+
+    Lines longer than ``COLUMNS`` are broken between two words of the code: JupyterLab would break them anywhere.
+    """
     lines, first = inspect.getsourcelines(function)
     code = textwrap.dedent("".join(lines))
     if doc := inspect.getdoc(function):
@@ -129,5 +139,59 @@ def show_source(function) -> None:
         title = f"{inspect.getmodule(function).__name__}: {doc.splitlines()[0]}"
     else:
         title = f"{inspect.getmodule(function).__name__}, line {first}"
-    text = textwrap.indent(textwrap.fill(title, 90), "# ") + "\n" + code.strip()
+    text = textwrap.indent(textwrap.fill(title, COLUMNS - 2), "# ") + "\n" + narrow(code.strip())
     display({"text/plain": text, "text/markdown": f"```python\n{text}\n```"}, raw=True)
+
+
+def narrow(code: str, columns: int = COLUMNS) -> str:
+    """Return Python code that does the same with no line longer than `columns`, as far as its words allow.
+
+    A comment behind too long a line moves above it. A line is broken in the outermost of its brackets: behind a comma,
+    else before an operator, else behind what opens them, and as far right as fits.
+    """
+    row, lines = 0, code.split("\n")
+    while row < len(lines):
+        pieces = halves("\n".join(lines), row, columns) if len(lines[row]) > columns else None
+        if pieces:
+            lines[row : row + 1] = pieces  # each shorter than the line was: both are looked at again
+        else:
+            row += 1
+    return "\n".join(lines)
+
+
+def halves(code: str, row: int, columns: int) -> list[str] | None:
+    """Return the two lines that a line of code becomes, or None where it has to stay as it is."""
+    line = code.split("\n")[row]
+    indent = line[: len(line) - len(line.lstrip())]
+    tokens = list(words(code, row))
+    (first, outside), (last, _) = (tokens[0], tokens[-1]) if tokens else [(None, 0)] * 2
+    if first is None:  # inside a long string
+        return None
+    if first.string.startswith(("#", '"""')):  # prose: at a space
+        column = line.rfind(" ", len(indent) + 2, columns)
+        return None if column < 0 else [line[:column], indent + "# " * (first.string[0] == "#") + line[column + 1 :]]
+    if last.type == tokenize.COMMENT:
+        return [indent + last.string, line[: last.start[1]].rstrip()]
+    gaps = []
+    for (before, _), (token, depth) in pairwise(tokens):
+        column = token.start[1]
+        rank = 0 if before.string == "," else 1 if token.string in OPERATORS else 2 if before.string in OPENING else 3
+        if depth > 0 and rank < 3 and len(indent) + 16 < column < columns:
+            gaps.append((depth, rank, -column))
+    if not gaps:
+        return None
+    depth, _, column = min(gaps)
+    further = "" if depth <= outside else " " * (8 if line.endswith(":") else 4)
+    return [line[:-column].rstrip(), indent + further + line[-column:]]
+
+
+def words(code: str, row: int) -> Iterator[tuple[tokenize.TokenInfo, int]]:
+    """Yield the tokens that begin in a row of Python code, each with the number of brackets that are open before it."""
+    depth, text = 0, 0  # brackets, f-strings
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        name = tokenize.tok_name[token.type]
+        if token.start[0] == row + 1 and not text and token.string.strip():
+            yield token, depth
+        text += (name == "FSTRING_START") - (name == "FSTRING_END")
+        if name == "OP" and not text:
+            depth += (token.string in OPENING) - (token.string in CLOSING)

@@ -437,31 +437,82 @@ def test_bad_numbers_of_draws(k):
         dv.importance_log_weights(m, x, torch.zeros(2, 3).double(), torch.ones(3).double(), k, rng())
 
 
-# Gradients: (1.10a) to (1.10d)
+# Gradients: (1.10a) to (1.10d), (1.10f)
 
 
 @pytest.mark.parametrize("estimator", [dv.score_function_gradient, dv.reparameterised_gradient])
-def test_gradient_estimators_are_unbiased(estimator):
-    """f = sin(z1) + z1 z2², whose mean under N(mu, s²) is sin(mu1) exp(-s²/2) + mu1 (mu2² + s²)."""
-    mu, sigma = torch.tensor([0.4, -0.8], dtype=torch.float64), 0.6
-    mean = estimate(
-        estimator(lambda z: z[:, 0].sin() + z[:, 0] * z[:, 1] ** 2, mu, sigma, normal(200_000, 2, g=rng(21)))
-    )
-    exact = torch.tensor([math.cos(0.4) * math.exp(-0.18) + 0.64 + 0.36, 2 * 0.4 * -0.8], dtype=torch.float64)
-    assert ((mean.value - exact).abs() < 4 * mean.se).all()
+@pytest.mark.parametrize("widths", [[0.6, 0.6], [0.6, 1.3]])
+def test_gradient_estimators_are_unbiased(estimator, widths):
+    """f = sin(z1) + z1 z2², whose mean under N(mu, diag s²) is sin(mu1) exp(-s1²/2) + mu1 (mu2² + s2²): by autograd."""
+    mu = torch.tensor([0.4, -0.8], dtype=torch.float64, requires_grad=True)
+    sigma = torch.tensor(widths, dtype=torch.float64, requires_grad=True)
+    mean = mu[0].sin() * (-(sigma[0] ** 2) / 2).exp() + mu[0] * (mu[1] ** 2 + sigma[1] ** 2)
+    exact = torch.autograd.grad(mean, [mu, sigma])
+    given = 0.6 if widths[1] == 0.6 else sigma.detach()  # a number serves for all coordinates
+    got = estimator(lambda z: z[:, 0].sin() + z[:, 0] * z[:, 1] ** 2, mu.detach(), given, normal(200_000, 2, g=rng(21)))
+    for samples, truth in zip(got, exact, strict=True):
+        value, se = estimate(samples)
+        assert samples.shape == (200_000, 2)
+        assert ((value - truth).abs() < 4 * se).all() and (se < 0.05).all()
+
+
+def test_gradient_estimators_sample_by_sample():
+    """Against autograd through log_prob and through the draw, for each sample alone."""
+    mu, sigma = torch.tensor([0.3, -1.0]).double().requires_grad_(), torch.tensor([0.5, 2.0]).double().requires_grad_()
+    eps = normal(5, 2, g=rng(24))
+
+    def f(z):
+        return (z[:, 0] * z[:, 1]).exp()
+
+    score = dv.score_function_gradient(f, mu.detach(), sigma.detach(), eps)
+    through = dv.reparameterised_gradient(f, mu.detach(), sigma.detach(), eps)
+    for i in range(5):
+        z = (mu + sigma * eps[i]).detach()
+        log_q = Normal(mu, sigma).log_prob(z).sum()
+        for got, slope in zip(score, torch.autograd.grad(log_q, [mu, sigma]), strict=True):
+            torch.testing.assert_close(got[i], f(z[None])[0] * slope)
+        value = f((mu + sigma * eps[i])[None])[0]
+        for got, slope in zip(through, torch.autograd.grad(value, [mu, sigma]), strict=True):
+            torch.testing.assert_close(got[i], slope)
 
 
 @pytest.mark.parametrize("d", [1, 3, 10])
-def test_gradient_variances(d):
-    sigma, origin, eps = 0.7, torch.zeros(d, dtype=torch.float64), normal(100_000, d, g=rng(22))
+@pytest.mark.parametrize("shift", [0.0, 0.8])
+def test_gradient_variances(d, shift):
+    """For f = ||z||², against E[f² eps_1²] and E[(2 z_1)²] by Gauss-Hermite quadrature, other coordinates by chi²."""
+    sigma, mu, eps = 0.7, torch.full((d,), shift, dtype=torch.float64), normal(100_000, d, g=rng(22))
 
     def f(z):
         return z.square().sum(-1)
 
-    score = estimate(dv.score_function_gradient(f, origin, sigma, eps)[:, 0] ** 2)
-    pathwise = estimate(dv.reparameterised_gradient(f, origin, sigma, eps)[:, 0] ** 2)
-    assert abs(score.value - sigma**2 * (d + 2) * (d + 4)) < 4 * score.se
+    score = estimate((dv.score_function_gradient(f, mu, sigma, eps).mu[:, 0] - 2 * shift) ** 2)
+    pathwise = estimate((dv.reparameterised_gradient(f, mu, sigma, eps).mu[:, 0] - 2 * shift) ** 2)
+    points, weights = np.polynomial.hermite_e.hermegauss(40)
+    first = (shift + sigma * points) ** 2
+    others = scipy.stats.ncx2(d - 1, (d - 1) * shift**2 / sigma**2) if d > 1 else None  # of the other coordinates
+    mean, second = (sigma**2 * others.mean(), sigma**4 * (others.var() + others.mean() ** 2)) if others else (0, 0)
+    square = (weights @ ((first**2 + 2 * first * mean + second) * points**2)) / weights.sum()
+    expected = square / sigma**2 - 4 * shift**2
+    m = d * shift**2
+    by_formula = sigma**2 * (d + 2) * (d + 4) + 2 * (d + 4) * m + m**2 / sigma**2 + 4 * shift**2
+    assert by_formula == pytest.approx(expected, rel=1e-9)
+    assert abs(score.value - expected) < 4 * score.se
     assert abs(pathwise.value - 4 * sigma**2) < 4 * pathwise.se
+
+
+def test_a_jump_is_seen_by_the_score_function_only():
+    mu, eps = torch.tensor([0.4]).double(), normal(200_000, 1, g=rng(25))
+
+    def step(z):
+        return (1 + z.sign()).sum(-1) / 2
+
+    truth = scipy.stats.norm.pdf(0.4, 0, 0.7)  # of mu in P(mu + 0.7 eps > 0)
+    assert truth == pytest.approx(0.484, abs=5e-4)
+    score = estimate(dv.score_function_gradient(step, mu, 0.7, eps).mu[:, 0])
+    assert abs(score.value - truth) < 4 * score.se
+    assert dv.reparameterised_gradient(step, mu, 0.7, eps).mu.abs().max() == 0
+    kinked = estimate(dv.reparameterised_gradient(lambda z: z.relu().sum(-1), mu, 0.7, eps).mu[:, 0])
+    assert abs(kinked.value - scipy.stats.norm.cdf(0.4 / 0.7)) < 4 * kinked.se
 
 
 # Amortisation: (1.11a), (1.11b)

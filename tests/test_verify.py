@@ -6,7 +6,9 @@ from collections import namedtuple
 import pytest
 import torch
 
-from course_utils.verify import EquationFails, expect, refute, verify
+from course_utils import divergences
+from course_utils import verify as verify_module
+from course_utils.verify import COLUMNS, EquationFails, expect, narrow, refute, show_source, verify
 
 
 def test_a_run_that_differs_is_told_and_goes_on(capsys):
@@ -97,3 +99,38 @@ def test_refute(capsys):
     assert capsys.readouterr().out == "✗ (E1.2) is wrong: a 1.0000 · b 2.0000\n"
     with pytest.raises(EquationFails, match="agree"):
         refute("E1.2", 1.0, 1.2, names=("a", "b"), gap=0.5)
+
+
+SOURCE = """
+def double_or_not(weights: torch.Tensor, means: torch.Tensor, sigmas: torch.Tensor, factor: float = 2.0) -> float:
+    # A comment that stands by itself and is longer than any line that is shown, so that it has to become two.
+    total = sum(w * (m + s) for w, m, s in zip(weights.tolist(), means, sigmas.tolist(), strict=True))  # one
+    text = f"{total:.3f} is the sum of {len(weights)} products, and this sentence has commas, and, and (brackets)"
+    return total * factor - (total if len(text) > 200 else 0.0) + {"a": 1.0, "b": 2.0}["a" if total > 0 else "b"] - 1
+"""
+
+
+@pytest.mark.parametrize("columns", [60, 92])
+def test_long_lines_of_a_shown_source_are_broken_and_it_does_the_same(columns):
+    shown = narrow(SOURCE.strip(), columns)
+    lines = shown.splitlines()
+    assert all(len(line) <= columns or 'f"' in line for line in lines)  # a string is never broken
+    results = []
+    for code in (SOURCE, shown):
+        space = {"torch": torch}
+        exec(code, space)
+        three = torch.tensor([0.2, 0.3, 0.5]), torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.2, 0.3])
+        results.append(space["double_or_not"](*three))
+    assert results[0] == results[1] == pytest.approx(2 * (0.22 + 0.66 + 1.65))
+    assert lines[lines.index("    # one") + 1].startswith("    total = sum(")
+    code = ["def f(x):", "    return x  # short"]
+    assert narrow("\n".join(code), columns).splitlines() == code
+
+
+def test_a_source_is_shown_without_its_docstring_and_no_line_is_too_long(monkeypatch):
+    shown = []
+    monkeypatch.setattr(verify_module, "display", lambda data, raw: shown.append(data))
+    show_source(divergences.kl_gaussian_full)
+    text = shown[0]["text/plain"]
+    assert max(map(len, text.splitlines())) <= COLUMNS and '"""' not in text
+    assert "def kl_gaussian_full(" in text and text in shown[0]["text/markdown"]

@@ -115,8 +115,10 @@ def terrain_of(shape: tuple[float, ...], kind: str | float) -> tuple[Tensor, Ten
     return terrain, torch.cat([minima, values_at(log_p, kind, minima)[:, None]], dim=-1)
 
 
-def descend(log_p: Tensor, kind: str | float, start: Tensor, steps: int = 60, h: float = 1e-3) -> Tensor:
+def descend(log_p: Tensor, kind: str | float, start: Tensor, x: Tensor = X, steps: int = 60, h: float = 1e-3) -> Tensor:
     """Return the path (T, N, 2) of (mu, log sigma) downhill from N starts (N, 2) into the minima below them.
+
+    `log_p` (G,) is that of the target on the grid `x`.
 
     Newton's method with derivatives by central differences, the absolute value of the curvatures, steps of at most
     STRIDE, and of each step the part that lowers the divergence most. A dozen steps in place of a gradient method's
@@ -126,7 +128,7 @@ def descend(log_p: Tensor, kind: str | float, start: Tensor, steps: int = 60, h:
     offsets = h * torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0], dtype=start.dtype)] * 2)  # (9, 2)
     parts = torch.tensor([0, 0.1, 0.3, 1], dtype=start.dtype)[:, None, None]
     for _ in range(steps):
-        f = values_at(log_p, kind, path[-1][:, None] + offsets).reshape(-1, 3, 3)  # (N, 3, 3)
+        f = values_at(log_p, kind, path[-1][:, None] + offsets, x).reshape(-1, 3, 3)  # (N, 3, 3)
         gradient = torch.stack([f[:, 2, 1] - f[:, 0, 1], f[:, 1, 2] - f[:, 1, 0]], dim=-1) / (2 * h)
         if gradient.abs().max() < 1e-6:
             break
@@ -136,16 +138,16 @@ def descend(log_p: Tensor, kind: str | float, start: Tensor, steps: int = 60, h:
         along = (axes.mT @ gradient[..., None]) / size.abs().clamp(min=1e-2)[..., None]  # downhill at a saddle too
         step = (axes @ along)[..., 0]
         tried = path[-1] - parts * step / (step.norm(dim=-1, keepdim=True) / STRIDE).clamp(min=1)  # (4, N, 2)
-        best = values_at(log_p, kind, tried).argmin(0)  # (N,)
+        best = values_at(log_p, kind, tried, x).argmin(0)  # (N,)
         if not best.any():
             break
         path.append(tried[best, torch.arange(len(start))])
     return torch.stack(path)
 
 
-def values_at(log_p: Tensor, kind: str | float, theta: Tensor) -> Tensor:
-    """Return the divergence at theta = (mu, log sigma) (..., 2): (...)."""
-    return D.divergence(log_p, gaussian_log_prob(X, theta[..., :1], theta[..., 1:].exp()), X, kind)
+def values_at(log_p: Tensor, kind: str | float, theta: Tensor, x: Tensor = X) -> Tensor:
+    """Return the divergence at theta = (mu, log sigma) (..., 2) by quadrature on the grid `x`: (...)."""
+    return D.divergence(log_p, gaussian_log_prob(x, theta[..., :1], theta[..., 1:].exp()), x, kind)
 
 
 def make_kl_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]:
@@ -303,6 +305,7 @@ MODELS = {"linear": "x = 1.5 z + noise", "square": "x = z² + noise"}
 DECODERS = {"linear": lambda z: 1.5 * z, "square": lambda z: z**2}
 Z = torch.linspace(-13, 13, 1041, dtype=torch.float64)  # step 0.025 <= sigma / 4, and room for a wide q's tails
 MU_Q, SIGMA_Q = (-3.0, 3.0), (0.1, 2.0)  # the sliders' ends
+NUDGES = 0.05 * torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0], dtype=Z.dtype)] * 2)  # (9, 2) around an optimum
 SHOWN_Z = slice(360, 681)  # -4 to 4: what the left panel draws
 BARS = {"log p(x)": "p", "− KL(q ‖ p(z|x))": "gap", "E$_q$ log p(x|z)": "good", "− KL(q ‖ p(z))": "amber"}
 
@@ -319,6 +322,7 @@ class ELBONumbers(NamedTuple):
     gap: float  # KL(q || p(z|x))
     reconstruction: float  # E_q log p(x|z)
     rate: float  # KL(q || p(z))
+    optima: np.ndarray  # (N, 3) of (mu, sigma, gap): the local optima of the ELBO over q, the best first
 
 
 def compute_elbo(state: State) -> ELBONumbers:
@@ -340,6 +344,7 @@ def compute_elbo(state: State) -> ELBONumbers:
         gap=D.divergence(log_posterior, log_q, Z, "reverse").item(),
         reconstruction=torch.trapezoid(log_q.exp() * log_likelihood, Z).item(),
         rate=D.divergence(log_prior, log_q, Z, "reverse").item(),
+        optima=optima(state["model"], state["x"], state["noise"]).numpy(),
     )
 
 
@@ -350,11 +355,36 @@ def log_model(state: State) -> tuple[Tensor, Tensor]:
     return gaussian_log_prob(Z, 0.0, 1.0), gaussian_log_prob(observed, decoder(Z), state["noise"])
 
 
+@lru_cache(maxsize=64)
+def optima(model: str, x: float, noise: float) -> Tensor:
+    """Return the q at which the ELBO has a local maximum, rows (mu, sigma, gap) (N, 3), the best first.
+
+    A posterior with one peak has one; the two peaks of the square model give one for each, and one over both.
+    """
+    starts = torch.cartesian_prod(
+        torch.linspace(-2.4, 2.4, 7, dtype=Z.dtype), torch.tensor([-1.5, -0.2], dtype=Z.dtype)
+    )
+    log_posterior = log_posterior_of({"model": model, "x": x, "noise": noise})
+    ends = descend(log_posterior, "reverse", starts, Z)[-1]  # (14, 2) of (mu, log sigma)
+    gaps = values_at(log_posterior, "reverse", ends, Z)
+    bent = values_at(log_posterior, "reverse", ends[:, None] + NUDGES, Z).amin(-1) < gaps - 1e-7  # a saddle is none
+    found = []
+    for i in gaps.argsort().tolist():
+        if not bent[i] and all((ends[i] - other[:2]).abs().max() > 1e-2 for other in found):
+            found.append(torch.cat([ends[i], gaps[i : i + 1]]))
+    table = torch.stack(found)
+    return torch.stack([table[:, 0], table[:, 1].exp(), table[:, 2]], dim=-1)
+
+
+def log_posterior_of(state: State) -> Tensor:
+    """Return log p(z | x) on the grid Z."""
+    log_joint = sum(log_model(state))
+    return log_joint - torch.trapezoid(log_joint.exp(), Z).log()
+
+
 def best_q(state: State) -> State:
-    """Return mu and sigma of the best q that descent finds from the present one: reverse KL to the posterior."""
-    log_posterior = sum(log_model(state))
-    log_posterior = log_posterior - torch.trapezoid(log_posterior.exp(), Z).log()
-    fit = D.fit_gaussian(log_posterior, Z, "reverse", state["mu"], state["sigma"], steps=300, lr=0.1)
+    """Return mu and sigma of the local optimum that descent finds from the present q: reverse KL to the posterior."""
+    fit = D.fit_gaussian(log_posterior_of(state), Z, "reverse", state["mu"], state["sigma"], steps=300, lr=0.1)
     return {"mu": float(fit.mu.clamp(*MU_Q)), "sigma": float(fit.sigma.clamp(*SIGMA_Q))}
 
 
@@ -420,9 +450,19 @@ def floor(value: float) -> float:
 
 def read_elbo(numbers: ELBONumbers) -> str:
     """Return the numbers of W-ELBO as a line of HTML."""
+    several = [f"gap {nats(gap)} at mean {nats(mu, 2)}, σ {sigma:.2f}" for mu, sigma, gap in numbers.optima]
+    choice = (
+        ""
+        if len(several) < 2
+        else (
+            f"<br>{len(several)} local optima for q: {'; '.join(several)}. "
+            "“To the best q” descends into the one below the present q"
+        )
+    )
     return (
         f"<b>log p(x) {nats(numbers.log_px, 4)} = ELBO {nats(numbers.elbo, 4)} + gap {nats(numbers.gap, 4)}</b> nats · "
         f"ELBO = {nats(numbers.reconstruction, 4)} (E<sub>q</sub> log p(x|z)) − {nats(numbers.rate, 4)} (KL(q ‖ p(z)))"
+        + choice
     )
 
 

@@ -14,12 +14,12 @@ import contextlib
 import io
 import json
 import re
-import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from nbformat import NotebookNode
@@ -99,7 +99,8 @@ def borrowed_names(sections: list[Section]) -> dict[str, list[str]]:
     set_up = set().union(*(bound_at_top(ast.parse(cell.source)) for cell in sections[0].code))
     found = {}
     for section in sections[1:]:
-        bound, read = (set().union(*sets) for sets in zip(*(names(ast.parse(c.source)) for c in section.code)))
+        cells = [names(ast.parse(cell.source)) for cell in section.code]
+        bound, read = (set().union(*(cell[i] for cell in cells)) for i in (0, 1))
         found[section.number] = sorted(read - bound - set_up - set(dir(builtins)))
     return {number: borrowed for number, borrowed in found.items() if borrowed}
 
@@ -109,6 +110,29 @@ def rebound_names(sections: list[Section]) -> dict[str, list[str]]:
     set_up = set().union(*(bound_at_top(ast.parse(cell.source)) for cell in sections[0].code))
     found = {s.number: set().union(*(bound_at_top(ast.parse(c.source)) for c in s.code)) for s in sections[1:]}
     return {number: sorted(bound & set_up) for number, bound in found.items() if bound & set_up}
+
+
+def shared_with_exercises(sections: list[Section]) -> dict[str, list[str]]:
+    """Return, by section, the names that an exercise or the cell below it reads and another section binds too.
+
+    After Run All the other section's value is there, and who solves the exercise then meets it.
+    """
+    bound = {s.number: set().union(*(bound_at_top(ast.parse(cell.source)) for cell in s.code)) for s in sections}
+    found = {}
+    for section in sections[1:]:
+        others = set().union(*(bound[s.number] for s in sections[1:] if s.number != section.number))
+        needed = set()
+        for cell in exercise_cells(section):
+            own, read = names(ast.parse(cell.source))
+            needed |= read - own
+        found[section.number] = sorted(needed & bound[section.number] & others)
+    return {number: shared for number, shared in found.items() if shared}
+
+
+def exercise_cells(section: Section) -> list[NotebookNode]:
+    """Return a section's exercises and the cells below them, which check them and use them."""
+    cells = section.code
+    return [c for i, c in enumerate(cells) if exercise_of(c) or (i and exercise_of(cells[i - 1]))]
 
 
 def silent_asserts(sections: list[Section]) -> list[str]:
@@ -242,17 +266,18 @@ def run_sections(sections: list[Section], parameters: dict[str, str], only: set[
     import course_utils.verify as module
 
     InteractiveShell.instance()  # display() prints; nothing asks for a kernel
-    watch = module.verify = Watch(module.verify)
+    watch = Watch(module.verify)
     start, errors = {"__name__": "__main__"}, {}
-    for cell in sections[0].code:
-        run_cell(cell, start)
-        if "parameters" in cell.metadata.get("tags", []):
-            exec("\n".join(f"{name} = {value}" for name, value in parameters.items()), start)
+    with mock.patch.object(module, "verify", watch):  # what the set-up imports
+        for cell in sections[0].code:
+            run_cell(cell, start)
+            if "parameters" in cell.metadata.get("tags", []):
+                exec("\n".join(f"{name} = {value}" for name, value in parameters.items()), start)
     for section in reversed(sections[1:]):
         if only and section.number not in only:
             continue
         cells = section.code
-        again = [c for i, c in enumerate(cells) if exercise_of(c) or (i and exercise_of(cells[i - 1]))]
+        again = exercise_cells(section)
         namespace = dict(start)
         try:
             for cell in cells + again:
@@ -279,6 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
         found = {
             "names of other sections": borrowed_names(sections),
             "names of the set-up bound anew": rebound_names(sections),
+            "names of exercises that other sections bind": shared_with_exercises(sections),
             "asserts without a sentence": silent_asserts(sections),
             "wrong citations": wrong_citations(called_below(sections)),
         }
