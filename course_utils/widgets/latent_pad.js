@@ -213,7 +213,7 @@ function render({ model, el }) {
       const circle = { cx: toX(0), cy: toY(0), r: radius * unit(), fill: "none", stroke: INK, "stroke-width": 1.2 };
       make(ground, "circle", { ...circle, "stroke-dasharray": radius === 1 ? "none" : "5 4" }, SVG);
       const halo = { "paint-order": "stroke", stroke: "white", "stroke-width": 3 };
-      if (radius * unit() > 20) label(ground, toX(0), toY(radius) - 8, `${radius}σ`, halo);
+      if (radius * unit() > 20) label(ground, ...freePlace(radius * unit() + 9, scene.names), `${radius}σ`, halo);
     }
     const bold = { "font-size": 17, "font-weight": 700, "paint-order": "stroke", stroke: "white", "stroke-width": 4 };
     for (const [name, x, y] of scene.names) label(names, toX(x), toY(y), name, bold);
@@ -226,6 +226,14 @@ function render({ model, el }) {
     grid.style.imageRendering = grid.width < 300 ? "pixelated" : "auto"; // not when it is made smaller
     drawPath();
     drawPointer();
+  }
+
+  /** The place on a circle around the origin that is farthest from all names: straight above it, if that is free. */
+  function freePlace(radius, taken) {
+    const turns = [0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8].map((i) => (i * Math.PI) / 8);
+    const places = turns.map((turn) => [toX(0) + radius * Math.sin(turn), toY(0) - radius * Math.cos(turn)]);
+    const room = ([x, y]) => Math.min(26, ...taken.map((name) => Math.hypot(x - toX(name[1]), y - toY(name[2]))));
+    return places.reduce((best, place) => (room(place) > room(best) ? place : best));
   }
 
   function drawDots({ codes, classes, colours }) {
@@ -257,7 +265,7 @@ function render({ model, el }) {
       make(trace, "circle", { cx: toX(x), cy: toY(y), r: 3, fill: INK, stroke: "white" }, SVG);
     for (const [name, end] of [["A", path.a], ["B", path.b]]) {
       if (!end) continue;
-      const [cx, cy] = [toX(end[0]), toY(end[1])];
+      const [cx, cy] = seen(end);
       make(trace, "circle", { cx, cy, r: 9, fill: "white", stroke: INK, "stroke-width": 1.5 }, SVG);
       label(trace, cx, cy, name, { "font-weight": 700 });
     }
@@ -267,10 +275,17 @@ function render({ model, el }) {
     drawImages(strip, typed(Uint8Array, path.strip), model.get("scene").side, path.frames, 2);
   }
 
+  /** Where a point is drawn: one that lies off the plane, just inside its edge. */
+  const seen = (point) => {
+    const [x, y] = point.map((v) => (Math.abs(v) > half() ? 0.96 * inside(v) : v));
+    return [toX(x), toY(y)];
+  };
+
   function drawPointer() {
     pointer.replaceChildren();
+    const [cx, cy] = seen(z);
     for (const [stroke, width] of [["white", 5], [POINTER, 2.5]])
-      make(pointer, "circle", { cx: toX(z[0]), cy: toY(z[1]), r: 6, fill: "none", stroke, "stroke-width": width }, SVG);
+      make(pointer, "circle", { cx, cy, r: 6, fill: "none", stroke, "stroke-width": width }, SVG);
   }
 
   function drawPoint() {

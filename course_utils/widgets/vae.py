@@ -256,10 +256,12 @@ def scene_message(label: str, model: Model, scene: Scene) -> dict:
     }
 
 
-def point_message(z: tuple[float, float], point: Point) -> dict:
-    """Return the trait `point`."""
+def point_message(z: tuple[float, float], point: Point, half: float) -> dict:
+    """Return the trait `point`; it says so where z lies off the plane, which is shown from -half to half."""
     digit, distance = point.nearest
     text = [f"z = ({signed(z[0])}, {signed(z[1])})", f"nearest code: a {digit},", f"{distance:.2f} away"]
+    if max(map(abs, z)) > half:
+        text.append("off this plane, marked at its edge")
     return {"z": list(z), "corner": list(point.corner), "text": text, "image": point.image.tobytes()}
 
 
@@ -409,7 +411,7 @@ class ManifoldExplorer(Shell):
         scene, point, path = self._scene(label, view), self._point(label, z), self._path(label, kind, a, b)
         with self.pad.hold_sync():  # one message for all
             self.pad.scene = scene_message(label, self.models[label], scene)
-            self.pad.point = point_message(z, point)
+            self.pad.point = point_message(z, point, scene.half)
             self.pad.path = path_message(kind, a, b, path)
         self.readout.value = read_scene(label, scene)
 

@@ -127,6 +127,15 @@ def test_nearest_code(explorer):
         assert f"nearest code: a {classes[distances.argmin()]}, {distances.min():.2f} away" in text
 
 
+def test_a_point_off_the_plane_says_so_and_stays_where_it_is(explorer):
+    explorer.set(z=(9.0, 0.5))
+    assert explorer.pad.scene["half"] > 9 and len(explorer.pad.point["text"]) == 3
+    for name, value in (("view", "prior"), ("model", "still")):
+        explorer.set(**{"view": "codes", name: value})
+        assert explorer.pad.scene["half"] == 3 and explorer.pad.point["z"] == [9.0, 0.5]
+        assert explorer.pad.point["text"][-1] == "off this plane, marked at its edge"
+
+
 def path_of(explorer, kind, a, b) -> tuple[np.ndarray, np.ndarray]:
     explorer.set(path=kind, a=a, b=b)
     return np.array(explorer.pad.path["stops"]), np.array(explorer.pad.path["line"])
