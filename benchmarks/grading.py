@@ -107,7 +107,7 @@ def make_submissions(folder: Path, count: int) -> None:
     source = folder / "nbgrader/source/lecture/lecture.ipynb"
     source.parent.mkdir(parents=True)
     nbformat.write(peers_notebook(twin), source)
-    (folder / "nbgrader/nbgrader_config.py").write_text("c = get_config()\n")
+    (folder / "nbgrader/nbgrader_config.py").write_text("c = get_config()\n", "utf-8")
     nbgrader(folder / "nbgrader", "generate_assignment", "lecture")
     for path in (folder / "peers").iterdir():
         shutil.copytree(path, folder / "nbgrader/submitted" / path.name / "lecture")

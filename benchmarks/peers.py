@@ -19,14 +19,14 @@ def install(name: str, pins: Sequence[str]) -> None:
     """
     site, text = bootstrap.ROOT / "build" / f"bench-{name}", "\n".join(pins)
     beside = site.with_suffix(".new")
-    if not (site / "PINS").exists() or (site / "PINS").read_text() != text:
+    if not (site / "PINS").exists() or (site / "PINS").read_text("utf-8") != text:
         shutil.rmtree(beside, ignore_errors=True)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--retries=1", "--timeout=15", "--no-deps"]
         done = subprocess.run([*pip, f"--target={beside}", *pins], capture_output=True, encoding="utf-8")
         if done.returncode:
             print(f"{done.stderr}{name} cannot be put into {site}. {bootstrap.diagnose(done.stderr)}", file=sys.stderr)
             sys.exit(2)
-        (beside / "PINS").write_text(text)
+        (beside / "PINS").write_text(text, "utf-8")
         shutil.rmtree(site, ignore_errors=True)
         beside.rename(site)
     sys.path.append(str(site))

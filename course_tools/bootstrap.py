@@ -4,6 +4,7 @@ Standard library only, and plain enough in its syntax for an old Python to read 
 repeat: a stamp in `.venv` tells what was installed, and while it holds nothing is done and no network is needed.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -12,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +23,9 @@ OFFLINE = (
     "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProtocolError|ProxyError|"
     "Failed to establish a new connection|Temporary failure in name resolution|Network is unreachable"
 )
+
+
+TEXT = {"encoding": "utf-8", "errors": "replace"}  # of what other programs print
 
 
 class Problem(Exception):
@@ -83,7 +88,7 @@ def venv_version() -> str:
     """Return the environment's Python version, such as "3.11"; empty if it does not run, has no pip or is too old."""
     code = "import pip, sys; print('%d.%d' % sys.version_info[:2])"
     try:
-        done = subprocess.run([str(venv_python()), "-I", "-c", code], capture_output=True, text=True)
+        done = subprocess.run([str(venv_python()), "-I", "-c", code], capture_output=True, **TEXT)
     except OSError:
         return ""
     version = done.stdout.strip() if done.returncode == 0 else ""
@@ -120,7 +125,8 @@ def was_moved() -> bool:
     """Tell whether the environment was made in another folder: its scripts would still point there."""
     made_in = read_stamp().get("folder")
     if not made_in and (venv() / "pyvenv.cfg").is_file():
-        command = re.search(r"^command = .* -m venv (?:--\S+ )*(.+)$", (venv() / "pyvenv.cfg").read_text(), re.M)
+        config = (venv() / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+        command = re.search(r"^command = .* -m venv (?:--\S+ )*(.+)$", config, re.M)
         made_in = command and command.group(1)
     return bool(made_in) and os.path.realpath(made_in) != os.path.realpath(str(venv()))
 
@@ -131,7 +137,7 @@ def make_venv() -> None:
     if venv().exists():
         print("The old .venv does not work any more (its Python is gone, or it was moved): making it anew.", flush=True)
     command = [sys.executable, "-I", "-m", "venv", "--clear", str(venv())]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **TEXT)
     if done.returncode != 0 or not venv_version():
         last = (done.stdout.strip().splitlines() or ["no message"])[-1]
         raise Problem(f"{sys.executable} could not make the environment {venv()}: {last}")
@@ -180,14 +186,14 @@ def diagnose(log: str) -> Problem:
 def install() -> None:
     """Let pip install requirements.txt, telling only the long steps. Raises ``Problem`` with the cause."""
     log = venv() / "install.log"
-    log.write_text("")
+    log.write_text("", encoding="utf-8")
     drop_half_installed()
     print("Installing what the course needs into .venv (the first time some minutes) ...", flush=True)
     command = [str(venv_python()), "-I", "-X", "utf8", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
     command += ["--disable-pip-version-check", "--log", str(log), "-r", "requirements.txt"]
     environment = dict(os.environ, PIP_USER="0")
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
-    with subprocess.Popen(command, cwd=str(ROOT), env=environment, **pipes) as pip:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=str(ROOT), env=environment, **pipes, **TEXT) as pip:
         told = ""
         for line in pip.stdout:
             if news(line) not in ("", told):
@@ -206,13 +212,61 @@ def is_usable() -> bool:
     return subprocess.run([str(venv_python()), "-I", "-c", code]).returncode == 0
 
 
-def prepare() -> None:
-    """Make the environment, or what is missing of it. Raises ``Problem``."""
+def try_lock(file) -> bool:
+    """Lock an open file until it is closed; return whether no other process has."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def alone():
+    """Wait until no other call works on the environment, as two `make` at once would."""
+    path = ROOT / "build" / "bootstrap.lock"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    except OSError:
+        raise Problem(f"{path} can't be written; copy the course to a folder of your own and start again.") from None
+    with path.open("ab") as file:
+        if not try_lock(file):
+            print("Another call is installing here: waiting for its end ...", flush=True)
+            while not try_lock(file):
+                time.sleep(0.5)
+        yield
+
+
+def state() -> tuple:
+    """Return the Python version of the environment, whether it can be used, and whether nothing is to be done."""
     version = venv_version()
     usable = bool(version) and not was_moved()
-    if usable and read_stamp() == wanted_stamp(version):
+    return version, usable, usable and read_stamp() == wanted_stamp(version)
+
+
+def prepare() -> None:
+    """Make the environment, or what is missing of it. Raises ``Problem``."""
+    if state()[2]:
         return
     check_writable()
+    with alone():
+        prepare_alone()
+
+
+def prepare_alone() -> None:
+    """Do what is still to be done, while no other call does."""
+    _, usable, done = state()
+    if done:
+        return
     if not usable or not read_stamp():
         check_disk()
     if not usable:
@@ -233,6 +287,8 @@ def prepare() -> None:
 
 def main() -> int:
     """Prepare the environment; return the exit code."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a folder's name need not fit the console's encoding
     try:
         check_python(sys.version_info)
         prepare()

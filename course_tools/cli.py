@@ -1,33 +1,65 @@
 """The console command `course`. Each command imports what it needs when it is called, so that help comes at once."""
 
-import argparse
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
+
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit("course: click is missing; install what the notebooks need: pip install -e '.[lab,test]'")
 
 from course_utils.errors import require
 
 
-class Parser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` whose errors are one line."""
+class InOrder(click.Group):
+    """A group whose help lists the commands as they stand below, and that leaves Ctrl-C to ``main``."""
 
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> int:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # click would print an empty line and forget what was said
+            raise Stopped(error) from None
+        except EOFError as error:  # click takes it for Ctrl-D
+            raise RuntimeError(f"a file ends early: {error}") from error
 
 
-def notebooks(args: argparse.Namespace) -> int:
-    """Make the notebooks from their sources and run what changed; with --check only tell what is stale."""
+class Stopped(Exception):
+    """Ctrl-C, and what it said."""
+
+
+FOLDER = click.Path(path_type=Path)
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
+@click.version_option(package_name="course-utils", prog_name="course", message="%(prog)s %(version)s")
+def course() -> None:
+    """Work with the course: notebooks, lectures, environment."""
+
+
+# Notebooks and lectures ----------------------------------------------------------------------------------------------
+
+
+@course.command()
+@click.option("--all", "run_all", is_flag=True, help="Run every notebook, changed or not.")
+@click.option("--check", is_flag=True, help="Write nothing; list what is stale, exit 1 if anything is.")
+@click.option("--force", is_flag=True, help="Overwrite notebooks that were edited by hand.")
+def notebooks(run_all: bool, check: bool, force: bool) -> int:
+    """Make the notebooks from their sources and run what changed."""
     from course_tools import notebooks
 
-    if args.check:
+    if check:
         stale = notebooks.check()
         if stale:
             print("\n".join(["Not what the source makes:", *(f"  {path}" for path in stale), "Run: make notebooks"]))
-        return 1 if stale else 0
-    written = notebooks.make(run_all=args.all, force=args.force)
+        return FAILED if stale else 0
+    written = notebooks.make(run_all=run_all, force=force)
     print("\n".join(f"wrote {path.relative_to(notebooks.ROOT)}" for path in written) or "All notebooks are up to date.")
     return 0
 
@@ -35,23 +67,33 @@ def notebooks(args: argparse.Namespace) -> int:
 def split_parameter(text: str) -> tuple[str, str]:
     """Return (name, value) of "name=value"; raise ``ValueError`` for anything else."""
     name, sign, value = text.partition("=")
-    if not (sign and name):
-        raise ValueError(f"parameter {text!r} is not of the form name=value, such as seed=1")
+    require(bool(sign and name), f"parameter {text!r} is not of the form name=value, such as seed=1")
     return name, value
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run one lecture from top to bottom, with other parameters if you like."""
+PARAMETERS = click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="Such as -p seed=1.")
+
+
+@course.command()
+@click.argument("lecture")
+@PARAMETERS
+@click.option("--out", type=FOLDER, metavar="DIR", help="Folder for the executed notebook; build/ if not given.")
+def run(lecture: str, parameters: Sequence[str], out: Path | None) -> int:
+    """Run one lecture, with other parameters if you like.
+
+    LECTURE is its number or name, such as 01.
+    """
     from course_tools.notebooks import ROOT
     from course_tools.notebooks import run as run_lecture
 
-    parameters = dict(split_parameter(text) for text in args.parameters)
-    print(f"executed: {run_lecture(args.lecture, parameters, args.out or ROOT / 'build')}")
+    values = dict(split_parameter(text) for text in parameters)
+    print(f"executed: {run_lecture(lecture, values, out or ROOT / 'build')}")
     return 0
 
 
-def lectures(args: argparse.Namespace) -> int:
-    """Run every lecture with its default parameters into build/, and print a table of seconds."""
+@course.command()
+def lectures() -> int:
+    """Run every lecture into build/ and tell the seconds."""
     from course_tools.notebooks import ROOT, NotebookError, all_lectures
     from course_tools.notebooks import run as run_lecture
 
@@ -64,228 +106,279 @@ def lectures(args: argparse.Namespace) -> int:
             outcome = f"failed: {str(error).splitlines()[0]}"
         table.append((lecture.name, time.perf_counter() - start, outcome))
     print("\n".join(f"{name:32} {seconds:6.0f} s  {outcome}" for name, seconds, outcome in table))
-    return 0 if all(outcome == "ok" for *_, outcome in table) else 1
+    return 0 if all(outcome == "ok" for *_, outcome in table) else FAILED
 
 
-def doctor(args: argparse.Namespace) -> int:
-    """Print one screen on versions, device, memory, data and widgets, and how to mend what is wrong."""
+@course.command()
+@click.option(
+    "--setting", "settings", multiple=True, metavar="NAME", help="native, default, avx2, two-threads; else all."
+)
+@click.option("--lecture", "lectures", multiple=True, metavar="NN", help="Number or name; else all.")
+@click.option("--budget", metavar="SHARE", help="Of the trainings, such as 0.1; compared with a native run.")
+@click.option("--torch", "release", metavar="RELEASE", help="oldest, newest or such as 2.7.1; made in build/.")
+def foreign(settings: Sequence[str], lectures: Sequence[str], budget: str | None, release: str | None) -> int:
+    """Run lectures as other processors would, tell what differs.
+
+    Each lecture runs under each setting: instruction sets, numbers of threads. For every cell it tells what printed
+    text is not the stored one, and what stopped. Exit 1 if a cell stopped, or printed something else that the tests
+    compare.
+    """
+    from course_tools import foreign, notebooks
+
+    chosen = [foreign.choose_setting(name) for name in settings] or list(foreign.SETTINGS)
+    found = [notebooks.find_lecture(which) for which in lectures] or notebooks.all_lectures()
+    values = {} if budget is None else {"budget": notebooks.parse_value(budget, "budget")}
+    if release:
+        again = [f"--setting={name}" for name in chosen] + [f"--lecture={lecture.name}" for lecture in found]
+        return foreign.under_release(release, again + ([f"--budget={budget}"] if budget else []))
+    table = []
+    for name, setting, findings in foreign.foreign(found, chosen, values):
+        print(foreign.describe(name, setting, findings), flush=True)
+        table.append((name, setting, findings))
+    print("\n".join(["", *(f"{name:28} {setting:12} {foreign.verdict(found)}" for name, setting, found in table)]))
+    return FAILED if any(finding.matters for *_, found in table for finding in found) else 0
+
+
+@course.command()
+def doctor() -> int:
+    """Tell what is wrong with the installation, and how to mend it.
+
+    One screen on versions, device, memory, data and widgets.
+    """
     from course_tools import doctor
 
     return doctor.main()
 
 
-def train(args: argparse.Namespace) -> int:
-    """Train one of the networks that the package ships, or go on where that was stopped, and write its card."""
+# Trained networks ----------------------------------------------------------------------------------------------------
+
+DEVICE = click.option("--device", default="auto", metavar="NAME", help='"auto", "cpu", "cuda" or "mps".')
+DATA_ROOT = click.option("--data-root", type=FOLDER, metavar="DIR", help="Where the data lie; else $COURSE_DATA.")
+
+
+@course.command()
+@click.argument("name")
+@click.option("--seed", type=int, metavar="S", help="Another seed than the recipe's, together with --out.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="Where weights and card go.")
+@DEVICE
+@DATA_ROOT
+def train(name: str, seed: int | None, out: Path | None, device: str, data_root: Path | None) -> int:
+    """Train a network that the package ships, and write its card.
+
+    NAME is the checkpoint's, such as vae_mlp_20. A training that was stopped goes on where it was.
+    """
     from course_tools import recipes
     from course_utils import networks
 
-    card = recipes.train(args.name, args.data_root, args.device, args.out or networks.FOLDER, args.seed)
+    card = recipes.train(name, data_root, device, out or networks.FOLDER, seed)
     print(networks.describe(card))
     return 0
 
 
-def evaluate(args: argparse.Namespace) -> int:
-    """Compute a shipped network's metrics again, beside its card; exit 1 if one differs by over 1 %% and 0.05."""
+@course.command()
+@click.argument("name")
+@DEVICE
+@DATA_ROOT
+def evaluate(name: str, device: str, data_root: Path | None) -> int:
+    """Compute a shipped network's metrics again.
+
+    They are printed beside those on its card. Exit 1 if one differs by over 1 % and 0.05.
+    """
     from course_tools import recipes
     from course_utils import networks
 
-    claimed = networks.read_card(args.name)["metrics"]
-    measured = recipes.evaluate(args.name, args.data_root, args.device)
+    claimed = networks.read_card(name)["metrics"]
+    measured = recipes.evaluate(name, data_root, device)
     for metric, value in measured.items():
         print(f"{metric:60} card {claimed.get(metric)}   now {value}")
     same = claimed.keys() == measured.keys() and all(
         abs(measured[m] - claimed[m]) <= max(0.05, 0.01 * abs(claimed[m])) for m in claimed
     )
-    return 0 if same else 1
+    return 0 if same else FAILED
 
 
-def checkpoints(args: argparse.Namespace) -> int:
-    """Train all networks that the package ships, one after the other."""
+@course.command()
+@DEVICE
+@DATA_ROOT
+def checkpoints(device: str, data_root: Path | None) -> int:
+    """Train all networks that the package ships."""
     from course_tools import recipes
     from course_utils import networks
 
     for name in recipes.RECIPES:
-        print(networks.describe(recipes.train(name, args.data_root, args.device)), end="\n\n")
+        print(networks.describe(recipes.train(name, data_root, device)), end="\n\n")
     return 0
 
 
-def release(args: argparse.Namespace) -> int:
-    """Copy a lecture's notebook, or all, into a folder, ready to hand out."""
+# For instructors -----------------------------------------------------------------------------------------------------
+
+LECTURE = click.option("--lecture", required=True, metavar="NN", help='Number or name, such as "02".')
+RESULTS = click.option("--out", type=FOLDER, required=True, metavar="DIR", help="Where the results go.")
+
+
+def how_to_grade(command: Callable) -> Callable:
+    """Add the options that say how answers are run."""
+    options = [
+        click.option("--exercise", metavar="N.M", help="Grade this one again, keep all others."),
+        click.option("--rerun", type=click.Choice(("none", "failed", "all")), default="none", help="What to repeat."),
+        click.option("--seconds", type=float, default=60, help="For each exercise (60); a submission has 8 times it."),
+        click.option("--memory", type=int, default=2048, metavar="MIB", help="For a submission (2048)."),
+        click.option("--unsandboxed", is_flag=True, help="Without isolation, for code that you trust."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def options_of(seed: int | None, exercise: str | None, rerun: str, seconds: float, memory: int, unsandboxed: bool):
+    """Return the ``Options`` of a command line."""
+    from course_tools.grading.judge.grade import Options, budget_of
+
+    return Options(seed, not unsandboxed, budget_of(seconds, memory), rerun, exercise)
+
+
+@course.command()
+@click.argument("lecture", required=False)
+@click.option("--all", "every", is_flag=True, help="Every lecture.")
+@click.option("--out", type=FOLDER, required=True, metavar="DIR", help="The folder to hand out.")
+def release(lecture: str | None, every: bool, out: Path) -> int:
+    """Copy a lecture's notebook, or all, into a folder to hand out.
+
+    LECTURE is its number or name, such as 02.
+    """
     from course_tools.grading.hand_in.release import release, release_all
 
-    require(args.all != bool(args.lecture), 'give one lecture, such as "02", or --all')
-    for path in release_all(args.out) if args.all else [release(args.lecture, args.out)]:
+    require(every != bool(lecture), 'give one lecture, such as "02", or --all')
+    for path in release_all(out) if every else [release(lecture, out)]:
         print(path)
     return 0
 
 
-def collect(args: argparse.Namespace) -> int:
-    """Sort what Canvas or Moodle exported into a folder of submissions, the last version of each student."""
+@course.command()
+@click.argument("download", type=FOLDER)
+@click.option("--lecture", metavar="NN", help="Needed where the files' names tell of several.")
+@click.option("--out", type=FOLDER, required=True, metavar="DIR", help="The folder of submissions.")
+def collect(download: Path, lecture: str | None, out: Path) -> int:
+    """Sort what Canvas or Moodle exported into submissions.
+
+    DOWNLOAD is the .zip that they gave, or its folder. Of each student the last version is taken.
+    """
     from course_tools.grading.hand_in.collect import collect, describe
 
-    print(describe(collect(args.download, args.out, args.lecture)))
+    print(describe(collect(download, out, lecture)))
     return 0
 
 
-def grading_options(args: argparse.Namespace):
-    """Return the ``Options`` of a command line."""
-    from course_tools.grading.judge.grade import Options, budget_of
+@course.command()
+@click.argument("submissions", type=FOLDER)
+@click.option("--jobs", type=int, metavar="N", help="How many at a time; as many as there are CPUs.")
+@click.option("--engine", type=click.Choice(("slurm", "dask")), help="Grade on a cluster instead of here.")
+@click.option("--scheduler", metavar="ADDR", help="Of Dask, such as tcp://host:8786.")
+@click.option("--chunk", type=int, default=1, metavar="N", help="Submissions in each task of Slurm.")
+@LECTURE
+@RESULTS
+@click.option("--seed", type=int, metavar="S", help="Of the inputs; drawn at the first run.")
+@how_to_grade
+def grade(
+    submissions: Path,
+    jobs: int | None,
+    engine: str | None,
+    scheduler: str | None,
+    chunk: int,
+    lecture: str,
+    out: Path,
+    seed: int | None,
+    **how,
+) -> int:
+    """Grade a folder of submissions.
 
-    return Options(args.seed, not args.unsandboxed, budget_of(args.seconds, args.memory), args.rerun, args.exercise)
-
-
-def grade(args: argparse.Namespace) -> int:
-    """Grade a folder of submissions; what an earlier run has graded is kept. Exit 1 if an exercise has no grade."""
-    from course_tools.grading.book import gradebook
-    from course_tools.grading.book.tables import counted
+    SUBMISSIONS holds STUDENT/NAME.ipynb or STUDENT.ipynb. What an earlier run has graded is kept. Exit 1 if an exercise
+    has no grade.
+    """
     from course_tools.grading.judge.engines import Limits
-    from course_tools.grading.judge.grade import grade_all, incomplete, locked, write_changes
+    from course_tools.grading.run import grade_folder
 
-    jobs = args.jobs if args.jobs is not None else os.cpu_count() or 1
-    require(jobs >= 1, f"--jobs {jobs}: at least 1 is needed")
-    limits = Limits(parallel=args.jobs or Limits.parallel, chunk=args.chunk, memory=f"{args.memory + 2048}M")
-    where = {"engine": args.engine, "limits": limits, "scheduler": args.scheduler}
-    options = grading_options(args)
-    found, changed, failed = grade_all(args.submissions, args.lecture, args.out, options, jobs, **where)
-    for student, why in failed.items():
-        print(f"NOT GRADED {student}: {why}")
-    for student, exercise, before, after in changed:
-        print(f"changed: {student} {exercise} {before} -> {after}")
-    write_changes(args.out, changed)
-    if found:
-        students = args.submissions / "students.csv"
-        with locked(args.out):
-            gradebook.publish(args.out, students if students.exists() else None)
-    if without := incomplete(found):
-        print(f"Without a grade, by a failure of the infrastructure: {', '.join(without)}; grade again for these.")
-    stamp = "" if options.sandboxed else " UNSANDBOXED: the code ran with all rights of its user."
-    counts = f"{counted(len(found), 'submission')}, {counted(len(changed), 'grade')} changed."
-    print(f"{counts} Begin with {args.out / 'instructor.html'}.{stamp}")
-    return 1 if failed or without else 0
+    require(jobs is None or jobs >= 1, f"--jobs {jobs}: at least 1 is needed")
+    limits = Limits(parallel=jobs or Limits.parallel, chunk=chunk, memory=f"{how['memory'] + 2048}M")
+    options, here = options_of(seed, **how), jobs or os.cpu_count() or 1
+    outcome = grade_folder(submissions, lecture, out, options, here, engine, limits, scheduler)
+    print("\n".join(outcome.lines))
+    return 0 if outcome.complete else FAILED
 
 
-def grade_one(args: argparse.Namespace) -> int:
-    """Grade one submission into OUT/results/STUDENT.json; a result that still holds is kept."""
+@course.command()
+@click.argument("submission", type=FOLDER)
+@click.option("--student", help="Whose it is; else the file's name tells.")
+@LECTURE
+@RESULTS
+@click.option("--seed", type=int, metavar="S", required=True, help="Of the inputs.")
+@how_to_grade
+def grade_one(submission: Path, student: str | None, lecture: str, out: Path, seed: int, **how) -> int:
+    """Grade one submission.
+
+    SUBMISSION is the student's notebook; the result goes into OUT/results/STUDENT.json. One that still holds is kept.
+    """
     from course_tools.grading.judge.grade import grade_one
 
-    student = args.student or args.submission.stem
-    record = grade_one(args.submission, student, args.lecture, args.out, grading_options(args))
+    student = student or submission.stem
+    record = grade_one(submission, student, lecture, out, options_of(seed, **how))
     print(f"{student}: {record.points:g} points" + ("" if record.complete else ", incomplete"))
     return 0
 
 
-def gradebook(args: argparse.Namespace) -> int:
-    """Make tables and pages from the results again, with the points of written answers; runs no code."""
+@course.command()
+@click.argument("results", type=FOLDER, metavar="OUT")
+@click.option("--students", type=FOLDER, metavar="CSV", help="Names and ids, as course collect writes them.")
+@click.option("--written", type=FOLDER, metavar="CSV", help="written.csv with points, in place of the one in OUT.")
+def gradebook(results: Path, students: Path | None, written: Path | None) -> int:
+    """Make tables and pages again, with written answers.
+
+    OUT was --out of course grade. No code is run.
+    """
     from course_tools.grading.book import gradebook
     from course_tools.grading.judge.grade import locked
 
-    require(args.results.is_dir(), f"no results in {args.results}: give what was --out of course grade")
-    with locked(args.results):
-        paths = gradebook.publish(args.results, args.students, args.written)
-    print(f"{len(paths)} files. Begin with {args.results / 'instructor.html'}.")
+    require(results.is_dir(), f"no results in {results}: give what was --out of course grade")
+    with locked(results):
+        paths = gradebook.publish(results, students, written)
+    print(f"{len(paths)} files. Begin with {results / 'instructor.html'}.")
     return 0
 
 
-def add_grading(add: Callable[[Callable], Parser]) -> None:
-    """Add the commands for instructors."""
-    sub = add(release)
-    sub.add_argument("lecture", nargs="?", help='number or name, such as "02"')
-    sub.add_argument("--all", action="store_true", help="every lecture")
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to hand out")
-    sub = add(collect)
-    sub.add_argument("download", type=Path, help="the .zip that Canvas or Moodle gave, or its folder")
-    sub.add_argument("--lecture", help="needed where the files' names tell of several")
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder of submissions")
-    for command in (grade, grade_one):
-        sub = add(command)
-        if command is grade:
-            sub.add_argument("submissions", type=Path, help="a folder with STUDENT/NAME.ipynb or STUDENT.ipynb")
-            sub.add_argument("--jobs", type=int, metavar="N", help="how many at a time; as many as there are CPUs")
-            sub.add_argument("--engine", choices=("slurm", "dask"), help="grade on a cluster instead of here")
-            sub.add_argument("--scheduler", metavar="ADDR", help="of Dask, such as tcp://host:8786")
-            sub.add_argument("--chunk", type=int, default=1, metavar="N", help="submissions in each task of Slurm")
-        else:
-            sub.add_argument("submission", type=Path, help="the student's notebook")
-            sub.add_argument("--student", help="whose it is; else the file's name tells")
-        sub.add_argument("--lecture", required=True, help='number or name, such as "02"')
-        sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-        sub.add_argument(
-            "--seed", type=int, metavar="S", required=command is grade_one, help="of the inputs; drawn at the first run"
-        )
-        sub.add_argument("--exercise", metavar="N.M", help="grade this one again, keep all others")
-        sub.add_argument("--rerun", choices=("none", "failed", "all"), default="none", help="what to run again")
-        sub.add_argument(
-            "--seconds", type=float, default=60, help="for each exercise (60); a submission has 8 times it"
-        )
-        sub.add_argument("--memory", type=int, default=2048, metavar="MIB", help="for a submission (2048)")
-        sub.add_argument("--unsandboxed", action="store_true", help="without isolation, for code that you trust")
-    sub = add(gradebook)
-    sub.add_argument("results", type=Path, metavar="OUT", help="what was --out of course grade")
-    sub.add_argument("--students", type=Path, metavar="CSV", help="names and ids, as course collect writes them")
-    sub.add_argument("--written", type=Path, metavar="CSV", help="written.csv with points, in place of the one in OUT")
+# Errors --------------------------------------------------------------------------------------------------------------
 
 
-def make_parser() -> Parser:
-    """Return the parser of all commands."""
-    parser = Parser(prog="course", description="Work with the course: notebooks, lectures, environment.")
-    parser.add_argument("--version", action="version", version=f"course {version('course-utils')}")
-    commands = parser.add_subparsers(metavar="command", required=True)
-
-    def add(command: Callable[[argparse.Namespace], int]) -> Parser:
-        subparser = commands.add_parser(
-            command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__
-        )
-        subparser.set_defaults(command=command)
-        return subparser
-
-    sub = add(notebooks)
-    sub.add_argument("--all", action="store_true", help="run every notebook, changed or not")
-    sub.add_argument("--check", action="store_true", help="write nothing; list what is stale, exit 1 if anything is")
-    sub.add_argument("--force", action="store_true", help="overwrite notebooks that were edited by hand")
-    sub = add(run)
-    sub.add_argument("lecture", help='number or name, such as "01"')
-    sub.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="name=value", help="such as -p seed=1"
-    )
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the executed notebook; build/ if not given")
-    for command in (lectures, doctor):
-        add(command)
-    for command in (train, evaluate, checkpoints):
-        sub = add(command)
-        if command is not checkpoints:
-            sub.add_argument("name", help="the checkpoint, such as vae_mlp_20")
-        if command is train:
-            sub.add_argument(
-                "--seed", type=int, metavar="S", help="another seed than the recipe's, together with --out"
-            )
-            sub.add_argument("--out", type=Path, metavar="DIR", help="where weights and card go")
-        sub.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "mps"')
-        sub.add_argument("--data-root", type=Path, metavar="DIR", help="where the data lie; else $COURSE_DATA")
-    add_grading(add)
-    return parser
+def say(message: str, who: str = "course") -> None:
+    """Print one line on stderr."""
+    print(f"{who}: {message}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 1 if something failed, 2 after one line on stderr for bad input."""
-    args = make_parser().parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a console without ✓ shows ? rather than a traceback
     try:
-        return args.command(args)
+        return course.main(argv, prog_name="course", standalone_mode=False) or 0
+    except click.UsageError as error:
+        who = error.ctx.command_path if error.ctx else "course"
+        say(f"{' '.join(error.format_message().split())} (see {who} --help)", who)
+        return BAD_INPUT
     except (ValueError, OSError) as error:  # no such file, a full disk, no permission
-        print(f"course: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        say(" ".join(str(error).split()))
+        return BAD_INPUT
     except ModuleNotFoundError as error:
-        print(f"course: {error}; install what the notebooks need: pip install -e '.[lab,test]'", file=sys.stderr)
-        return 2
+        say(f"{error}; install what the notebooks need: pip install -e '.[lab,test]'")
+        return BAD_INPUT
     except RuntimeError as error:
         from course_tools.notebooks import NotebookError
 
         if not isinstance(error, NotebookError):
             raise
-        print(f"course: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("course: interrupted; the same command again goes on with what is missing", file=sys.stderr)
-        return 130
+        say(str(error))
+        return FAILED
+    except (Stopped, KeyboardInterrupt) as error:
+        say(f"{str(error).rstrip('.') or 'interrupted'}; the same command again goes on with what is missing")
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -137,12 +137,12 @@ def memory_gib() -> tuple[float, float]:
     """Return total and available memory in GiB, of the container where there is one; NaN where it cannot be known."""
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
-        kib = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text(), re.M))
+        kib = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text("utf-8"), re.M))
         total, free = (int(kib[key]) * 1024 for key in ("MemTotal", "MemAvailable"))
         limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.stat"))
-        if limit.is_file() and limit.read_text().strip().isdecimal():
-            total = min(total, int(limit.read_text()))
-            free = min(free, total - int(re.search(r"^anon (\d+)", used.read_text(), re.M).group(1)))
+        if limit.is_file() and limit.read_text("utf-8").strip().isdecimal():
+            total = min(total, int(limit.read_text("utf-8")))
+            free = min(free, total - int(re.search(r"^anon (\d+)", used.read_text("utf-8"), re.M).group(1)))
         return total / 2**30, free / 2**30
     if sys.platform == "win32":
         import ctypes

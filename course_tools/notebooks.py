@@ -9,21 +9,25 @@ catches that; `course notebooks --all` mends it.
 """
 
 import ast
+import copy
 import hashlib
 import json
-import os
+import math
 import re
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from filelock import FileLock, Timeout
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from course_tools.files import together
 from course_tools.notebook_source import publish, read_source, student_notebook, twin_notebook
 from course_utils.errors import choose, require
 
@@ -92,16 +96,23 @@ def publication(root: Path) -> tuple[str, str]:
 
 
 def execute(
-    nb: NotebookNode, folder: Path, label: str, env: Mapping[str, str] | None = None, timeout: float = CELL_TIMEOUT
+    nb: NotebookNode,
+    folder: Path,
+    label: str,
+    env: Mapping[str, str] | None = None,
+    timeout: float = CELL_TIMEOUT,
+    allow_errors: bool = False,
 ) -> None:
     """Run all cells in `folder`, filling in the outputs. Raises ``NotebookError`` naming `label`, the cell, the error.
 
-    `env`: the kernel's environment variables instead of this process's; `timeout`: seconds for each cell.
+    `env`: the kernel's environment variables instead of this process's; `timeout`: seconds for each cell; with
+    `allow_errors` a cell that fails does not stop the others, and its error is one of its outputs.
     """
     at: list[NotebookNode] = []
     client = NotebookClient(
         nb,
         timeout=timeout,
+        allow_errors=allow_errors,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=list(QUIET),
@@ -233,11 +244,7 @@ def dumps(nb: NotebookNode) -> str:
 def write(files: Mapping[Path, str]) -> list[Path]:
     """Write the files that changed, all of them beside the old ones first; return their paths."""
     changed = [path for path, text in files.items() if not path.exists() or path.read_bytes() != text.encode()]
-    for path in changed:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(path.name + ".new").write_bytes(files[path].encode())
-    for path in changed:
-        os.replace(path.with_name(path.name + ".new"), path)
+    together({path: files[path] for path in changed})
     return changed
 
 
@@ -293,29 +300,115 @@ def parameters(nb: NotebookNode) -> dict:
     return {line.targets[0].id: ast.literal_eval(line.value) for line in lines if isinstance(line, ast.Assign)}
 
 
-def parse_value(text: str):
-    """Return a parameter's value: a Python literal such as 1, 0.5 or None, else the text itself."""
+def with_parameters(nb: NotebookNode, values: Mapping[str, object]) -> NotebookNode:
+    """Return a copy of the notebook that sets these parameters below the cell with the defaults."""
+    nb = copy.deepcopy(nb)
+    if not values:
+        return nb
+    at = next(i for i, cell in enumerate(nb.cells) if "parameters" in cell.metadata.get("tags", []))
+    lines = "\n".join(f"{choose(name, parameters(nb), 'parameter')} = {value!r}" for name, value in values.items())
+    nb.cells.insert(at + 1, nbformat.v4.new_code_cell(lines, id="injected-parameters"))
+    return nb
+
+
+def parse_value(text: str, name: str = ""):
+    """Return a parameter's value: a Python literal such as 1, 0.5 or None, else the text itself.
+
+    Raises ``ValueError`` for a value that the parameter called `name` can't have.
+    """
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return text
+        value = text
+    return CHECKS.get(name, lambda value: value)(value)
+
+
+def check_dataset(value):
+    """Return the name of a data set; raise ``ValueError`` for any other."""
+    from course_utils.data import DATASETS
+
+    return choose(value, DATASETS, "dataset")
+
+
+def check_device(value):
+    """Return the name of a device that is here; raise ``ValueError`` for any other."""
+    from course_utils.data import device
+
+    device(value)
+    return value
+
+
+def check_seed(value):
+    """Return a seed; raise ``ValueError`` for what is none."""
+    from course_utils.data import generator
+
+    generator(value)
+    return value
+
+
+def check_budget(value):
+    """Return a budget, the factor of all trainings' lengths; raise ``ValueError`` for what is no positive number."""
+    positive = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    require(positive, f"budget {value!r} is not allowed; it scales all trainings: a number above 0, such as 0.05 or 1")
+    return value
+
+
+def check_data_root(value):
+    """Return a folder's name, as text, or None."""
+    return value if value is None else str(value)
+
+
+# What is told before a kernel starts, rather than by a cell after some minutes.
+CHECKS: dict[str, Callable] = {
+    "dataset": check_dataset,
+    "device": check_device,
+    "seed": check_seed,
+    "budget": check_budget,
+    "data_root": check_data_root,
+}
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep other runs from writing the same file. ``ValueError`` where one does, or where the folder is read-only."""
+    elsewhere = "name another folder: --out DIR"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+        with lock:
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows keeps open files
+                    Path(lock.lock_file).unlink()
+    except Timeout:
+        raise ValueError(f"another run is writing {path}: wait for it, or {elsewhere}") from None
+    except PermissionError:
+        raise ValueError(f"{path.parent} is read-only; {elsewhere}") from None
 
 
 def run(which: str, params: Mapping[str, str], out_dir: Path, root: Path = ROOT, timeout: int = CELL_TIMEOUT) -> Path:
     """Run a lecture's student notebook by papermill with parameters, given as text; return the path of the result.
 
-    Raises ``ValueError`` for an unknown lecture or parameter, ``FileNotFoundError`` if the notebook was not made yet,
-    ``NotebookError`` where a cell fails or takes more than `timeout` seconds.
+    Raises ``ValueError`` for an unknown lecture or parameter, a value it can't have, a folder that can't be written
+    to, and ``FileNotFoundError`` if the notebook was not made yet, all before a kernel starts; ``NotebookError`` where
+    a cell fails or takes more than `timeout` seconds.
     """
-    import papermill
-
     lecture, out_dir = find_lecture(which, root), Path(out_dir).resolve()
     nb = read_notebook(lecture.student)
     if nb is None:
         raise FileNotFoundError(f"{lecture.student} is not there: make notebooks")
-    values = {choose(name, parameters(nb), "parameter"): parse_value(text) for name, text in params.items()}
-    out_dir.mkdir(parents=True, exist_ok=True)
+    values = {name: parse_value(text, choose(name, parameters(nb), "parameter")) for name, text in params.items()}
     result = out_dir / lecture.student.name
+    with only_writer(result):
+        run_by_papermill(lecture, result, values, timeout)
+    return result
+
+
+def run_by_papermill(lecture: Lecture, result: Path, values: Mapping[str, object], timeout: float) -> None:
+    """Run a student notebook with these parameters into the file `result`, which grows meanwhile."""
+    import papermill
+
     options = {"cwd": str(lecture.student.parent), "kernel_name": "python3", "extra_arguments": list(QUIET)}
     try:
         papermill.execute_notebook(str(lecture.student), str(result), values, execution_timeout=timeout, **options)
@@ -325,4 +418,3 @@ def run(which: str, params: Mapping[str, str], out_dir: Path, root: Path = ROOT,
         raise NotebookError(f"{result}: a cell was still running after {timeout} s") from None
     except DeadKernelError:
         raise NotebookError(f"{result}: the kernel died (out of memory?)") from None
-    return result

@@ -325,6 +325,8 @@ def take_steps(recipe: Recipe, state: Training, x: Tensor, y: Tensor, steps: int
     state.resume(path)
     if state.done == 0:
         recipe.watch(state, steps)
+    else:
+        print(f"{label}: going on after {state.done} of {steps} steps, which {path} has kept")
     start = saved = time.perf_counter()
     before = state.seconds
 

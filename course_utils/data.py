@@ -21,6 +21,7 @@ from tqdm import tqdm
 from course_utils.errors import choose, require
 
 DATASETS = ("digits", "mnist", "fashion_mnist")
+MEANT = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "apple": "mps"}  # what some call a device
 TIMEOUT = 15  # seconds without a byte before a mirror is given up
 
 
@@ -33,7 +34,7 @@ def device(name: str | torch.device = "auto") -> torch.device:
     if str(name) == "auto":
         return torch.device(next(kind for kind, count in found.items() if count))
     kind, _, index = str(name).partition(":")
-    choose(kind, ["auto", *found], "device")
+    choose(kind, ["auto", *found], "device", meant=MEANT)
     available = ", ".join(repr(kind) for kind, count in found.items() if count)
     require(
         (index or "0").isdecimal() and int(index or "0") < found.get(kind, 0),
@@ -45,13 +46,17 @@ def device(name: str | torch.device = "auto") -> torch.device:
 def begin(name: str | torch.device = "auto", seed: int = 0) -> tuple[torch.device, torch.Generator]:
     """Begin a lecture: return the device called `name` and the generator of all its random numbers, and say so.
 
-    Initial weights of networks follow `seed` too. PyTorch gets one thread: small networks are as fast on one, and far
-    faster where the machine is busy. Raises ``ValueError`` as ``device`` and ``generator`` do.
+    Initial weights of networks follow `seed` too. PyTorch gets one thread, or $COURSE_THREADS of them: small networks
+    are as fast on one, and far faster where the machine is busy. Raises ``ValueError`` as ``device`` and ``generator``
+    do.
     """
     place, numbers = device(name), generator(seed)
     torch.manual_seed(seed)
-    torch.set_num_threads(1)
-    print(f"device: {place}, seed {seed}, one thread of PyTorch {torch.__version__}")
+    threads = os.environ.get("COURSE_THREADS") or "1"
+    require(threads.isdecimal() and int(threads) > 0, f"COURSE_THREADS is {threads!r}; a number from 1 is allowed")
+    torch.set_num_threads(int(threads))
+    counted = "one thread" if threads == "1" else f"{threads} threads"
+    print(f"device: {place}, seed {seed}, {counted} of PyTorch {torch.__version__}")
     return place, numbers
 
 
@@ -61,7 +66,7 @@ _device = device  # for the functions below that have an argument of that name
 def generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
     """A random number generator on `device` (as in `device`), started at `seed`, an integer from 0 to 2**63 - 1."""
     require(
-        isinstance(seed, Integral) and 0 <= seed < 2**63,
+        isinstance(seed, Integral) and not isinstance(seed, bool) and 0 <= seed < 2**63,
         f"seed {seed!r} is not allowed; it must be an integer from 0 to 2**63 - 1, for example 0",
     )
     return torch.Generator(_device(device)).manual_seed(int(seed))

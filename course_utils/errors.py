@@ -1,6 +1,6 @@
 """Clear errors for bad input: what was given, what is allowed, what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -10,11 +10,15 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def choose(value: str, allowed: Iterable[str], what: str) -> str:
-    """Return `value` if it is `allowed`; else raise ``ValueError`` with the allowed names and the nearest one."""
+def choose(value: str, allowed: Iterable[str], what: str, meant: Mapping[str, str] | None = None) -> str:
+    """Return `value` if it is `allowed`; else raise ``ValueError`` with the allowed names and the nearest one.
+
+    Capitals make no name another one's neighbour; `meant` has names that stand for an allowed one, {"gpu": "cuda"}.
+    """
     names = list(allowed)
     if value in names:
         return value
-    near = get_close_matches(str(value), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    given, lowered = str(value).lower(), {str(name).lower(): name for name in names}
+    near = (meant or {}).get(given) or next(map(lowered.get, get_close_matches(given, lowered, n=1)), None)
+    hint = f"; did you mean {near!r}?" if near else ""
     raise ValueError(f"{what} {value!r} is not known; allowed: {', '.join(map(repr, names))}{hint}")

@@ -14,6 +14,7 @@ import pytest
 
 from course_tools import bootstrap
 
+pytestmark = pytest.mark.slow
 Usage = namedtuple("Usage", "total used free")
 PROJECT = '[project]\nname = "tiny-course"\ndependencies = ["tiny"]\n'
 
@@ -94,7 +95,7 @@ def test_installs_and_the_second_call_runs_no_pip(course, monkeypatch):
 def test_script_says_how_to_go_on(course):
     script = [sys.executable, "course_tools/bootstrap.py"]
     environment = {key: value for key, value in os.environ.items() if key != "MAKELEVEL"}
-    done = subprocess.run(script, cwd=course, env=environment, capture_output=True, text=True)
+    done = subprocess.run(script, cwd=course, env=environment, capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (0, "")
     assert ".venv/bin/python -m jupyterlab lectures" in done.stdout
 
@@ -151,6 +152,41 @@ def test_moved_environment_is_made_anew(course, tmp_path, monkeypatch):
         assert not bootstrap.was_moved()
         assert json.loads((moved / ".venv/stamp.json").read_text())["folder"] == str(moved / ".venv")
         assert str(moved) in (moved / ".venv/bin/activate").read_text()
+
+
+@pytest.mark.parametrize("name", ["Übung", "Álvaro", "Анна", "講義"])
+def test_a_folder_of_any_name_is_not_taken_for_moved(tmp_path, name):
+    """Whatever the system's encoding is, cp1252 say: no file is read or written in it."""
+    folder = tmp_path / name / ".venv"
+    folder.mkdir(parents=True)
+    (folder / "pyvenv.cfg").write_text(f"home = /usr/bin\ncommand = /usr/bin/python3 -m venv {folder}\n", "utf-8")
+    code = (
+        "import pathlib, sys\nfrom course_tools import bootstrap\nbootstrap.ROOT = pathlib.Path(sys.argv[1])\n"
+        "assert not bootstrap.was_moved()\nbootstrap.write_stamp({'folder': str(bootstrap.venv())})\n"
+        "assert not bootstrap.was_moved()\nbootstrap.write_stamp({'folder': 'another'})\nassert bootstrap.was_moved()"
+    )
+    strict = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
+    command = [sys.executable, *strict, "-c", code, str(folder.parent)]
+    done = subprocess.run(command, cwd=bootstrap.__file__.rsplit("/", 2)[0], capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_calls_at_once_install_once(course, monkeypatch, capsys):
+    (course / ".venv/stamp.json").unlink()
+    installed = []
+
+    def by_the_other_call(seconds):
+        installed.append(seconds)
+        bootstrap.write_stamp(bootstrap.wanted_stamp(bootstrap.venv_version()))
+        other.close()
+
+    monkeypatch.setattr(bootstrap, "install", lambda: pytest.fail("pip was run a second time"))
+    monkeypatch.setattr(bootstrap.time, "sleep", by_the_other_call)
+    (course / "build").mkdir(exist_ok=True)
+    with (course / "build/bootstrap.lock").open("ab") as other:
+        assert bootstrap.try_lock(other)
+        assert bootstrap.main() == 0
+    assert len(installed) == 1 and "Another call is installing here" in capsys.readouterr().out
 
 
 def test_changed_requirements_without_a_network_warn_and_go_on(course, capsys):

@@ -1,4 +1,4 @@
-"""One Chromium for all browser tests, and one JupyterLab on a copy of the lectures."""
+"""One Chromium for all browser tests, and one JupyterLab on a copy of the lectures, whose trainings are short there."""
 
 import os
 import shutil
@@ -10,6 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import lab  # noqa: E402  (beside this file)
+
+SHORT = ("budget = 1.0", "budget = 0.05")  # nbval runs the lectures at full length
 
 
 @pytest.fixture(scope="session")
@@ -29,5 +31,9 @@ def open_notebook(browser, tmp_path_factory):
     home = tmp_path_factory.mktemp("jupyter")
     lectures = home / "lectures"
     shutil.copytree(lab.ROOT / "lectures", lectures, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for path in lectures.glob("*.ipynb"):
+        text = path.read_text("utf-8")
+        assert text.count(SHORT[0]) == 1, f"{path.name}: no single line {SHORT[0]}"
+        path.write_text(text.replace(*SHORT), "utf-8")
     with lab.session(lectures, home, browser) as open_lecture:
         yield open_lecture

@@ -65,7 +65,7 @@ def jupyter_lab(notebooks: Path, home: Path, theme: str = "JupyterLab Light") ->
     for name, setting in {**SETTINGS, **themes}.items():
         path = home / "settings" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(setting))
+        path.write_text(json.dumps(setting), "utf-8")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -84,7 +84,7 @@ def jupyter_lab(notebooks: Path, home: Path, theme: str = "JupyterLab Light") ->
     command += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += ["--LabApp.extension_manager=readonly"]
     log = home / "lab.log"
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         server = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:
         wait_for_server(f"http://127.0.0.1:{port}/api/status?token={token}", server, log)
@@ -106,7 +106,7 @@ def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
             return
         except OSError as error:
             if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}") from error
+                raise RuntimeError(f"JupyterLab did not start:\n{log.read_text('utf-8')}") from error
             time.sleep(0.1)
 
 

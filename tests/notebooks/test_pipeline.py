@@ -330,6 +330,48 @@ def test_run_reports_failures(made, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"seed": "-1"}, r"seed -1 is not allowed"),
+        ({"seed": "1.5"}, r"seed 1\.5 is not allowed"),
+        ({"dataset": "MNIST"}, r"did you mean 'mnist'"),
+    ],
+)
+def test_values_are_checked_before_a_kernel_starts(made, tmp_path, monkeypatch, params, message):
+    monkeypatch.setattr(notebooks, "run_by_papermill", None)
+    with pytest.raises(ValueError, match=message):
+        notebooks.run("07", params, tmp_path / "out", root=made.root)
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_one_run_writes_a_file(made, tmp_path, monkeypatch):
+    with (
+        notebooks.only_writer(tmp_path / "07_sample.ipynb"),
+        pytest.raises(ValueError, match=r"another run is writing .*07_sample\.ipynb: wait for it, or .*--out DIR"),
+    ):
+        notebooks.run("07", {}, tmp_path, root=made.root)
+    assert list(tmp_path.glob("*.lock")) == list(tmp_path.glob(".*.lock")) == []
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ValueError, match=r"is read-only; name another folder: --out DIR"):
+        notebooks.run("07", {}, tmp_path, root=made.root)
+
+
+def test_with_parameters(made):
+    student = read(made.student, 4)
+    changed = notebooks.with_parameters(student, {"seed": 3, "dataset": "mnist"})
+    i = next(i for i, cell in enumerate(changed.cells) if cell.id == "injected-parameters")
+    assert changed.cells[i].source == "seed = 3\ndataset = 'mnist'"
+    assert "parameters" in changed.cells[i - 1].metadata.tags
+    assert len(changed.cells) == len(student.cells) + 1 == len(notebooks.with_parameters(student, {}).cells) + 1
+    with pytest.raises(ValueError, match="did you mean 'seed'"):
+        notebooks.with_parameters(student, {"sede": 1})
+
+
+@pytest.mark.parametrize(
     ("text", "value"), [("1", 1), ("1e-3", 1e-3), ("None", None), ("mnist", "mnist"), ("'1'", "1")]
 )
 def test_parameter_values(text, value):

@@ -67,7 +67,10 @@ def enter(namespaces: list[int]) -> None:
         checked(libc.setns(descriptor, kind))
         os.close(descriptor)
         if name == "user":  # in namespaces of their own, processes would hide from the watch
-            with contextlib.suppress(OSError), open("/proc/sys/user/max_user_namespaces", "w") as limit:
+            with (
+                contextlib.suppress(OSError),
+                open("/proc/sys/user/max_user_namespaces", "w", encoding="utf-8") as limit,
+            ):
                 limit.write("0")
 
 

@@ -261,7 +261,7 @@ def slurm(
 def exit_code(run: Path, index: int) -> int | None:
     """Return the exit code that a task of the array wrote for a submission, or None as long as there is none."""
     try:
-        text = (run / f"{index}.exit").read_text()
+        text = (run / f"{index}.exit").read_text("utf-8")
     except FileNotFoundError:
         return None
     return int(text) if text.endswith("\n") else None

@@ -1,0 +1,49 @@
+"""What `course grade` does, from a folder of submissions to tables and pages, and what it says of it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from course_tools.grading.book import gradebook
+from course_tools.grading.book.tables import counted
+from course_tools.grading.judge.engines import Limits
+from course_tools.grading.judge.grade import Options, grade_all, incomplete, locked, write_changes
+
+
+class Outcome(NamedTuple):
+    """What to print after a run, and whether every exercise of every student has a grade."""
+
+    lines: list[str]
+    complete: bool
+
+
+def grade_folder(
+    submissions: Path,
+    lecture: str,
+    out: Path,
+    options: Options,
+    jobs: int,
+    engine: str | None = None,
+    limits: Limits | None = None,
+    scheduler: str | None = None,
+) -> Outcome:
+    """Grade a folder of submissions into `out`, list what changed, make tables and pages.
+
+    The arguments are those of ``grade_all``, and so is what it raises.
+    """
+    found, changed, failed = grade_all(submissions, lecture, out, options, jobs, engine, limits, scheduler)
+    lines = [f"NOT GRADED {student}: {why}" for student, why in failed.items()]
+    lines += [f"changed: {student} {exercise} {before} -> {after}" for student, exercise, before, after in changed]
+    write_changes(out, changed)
+    if found:
+        students = submissions / "students.csv"
+        with locked(out):
+            gradebook.publish(out, students if students.exists() else None)
+    without = incomplete(found)
+    if without:
+        lines.append(
+            f"Without a grade, by a failure of the infrastructure: {', '.join(without)}; grade again for these."
+        )
+    stamp = "" if options.sandboxed else " UNSANDBOXED: the code ran with all rights of its user."
+    counts = f"{counted(len(found), 'submission')}, {counted(len(changed), 'grade')} changed."
+    lines.append(f"{counts} Begin with {out / 'instructor.html'}.{stamp}")
+    return Outcome(lines, not failed and not without)
