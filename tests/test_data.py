@@ -327,3 +327,14 @@ def test_images_and_batches_stay_on_the_gpu():
     digits, g = data.load("digits", device="cuda"), generator(0, "cuda")
     index = next(batches(1500, 32, g))
     assert index.is_cuda and digits.unit(digits.train.flat[index]).is_cuda
+
+
+def test_normal_draws_in_a_dtype_or_goes_where_another_tensor_is():
+    def g():
+        return data.generator(3)
+
+    double = torch.randn(2, 3, generator=g(), dtype=torch.float64)
+    assert torch.equal(data.normal(2, 3, generator=g(), dtype=torch.float64), double)
+    assert data.normal(2, 3, generator=g()).dtype == torch.float32
+    like = data.normal(2, 3, generator=g(), like=double)
+    assert like.dtype == torch.float64 and torch.equal(like.float(), data.normal(2, 3, generator=g()))

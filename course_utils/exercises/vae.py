@@ -449,7 +449,7 @@ def free_bits_cases(g: torch.Generator) -> list[Case]:
 
 
 def add_chunk(log_mean: Tensor, draws: int, log_w: Tensor) -> Tensor:
-    """Return the log mean weight of all draws: log_mean (B,) of those so far, log weights (k, B) of k more."""
+    """Return the log mean weight of all draws, (B,): log_mean (B,) of those so far, log_w (k, B)."""
     before = log_mean + math.log(draws) if draws else log_mean  # log of the sum so far; at the beginning log 0
     total = torch.logaddexp(before, log_w.logsumexp(0))
     return total - math.log(draws + len(log_w))

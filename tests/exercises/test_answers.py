@@ -84,3 +84,39 @@ def test_what_is_wrong_is_told_why_and_earns_at_most_a_third(id, what):
     wrong = [outcome for outcome in outcomes if not outcome.passed]
     assert len(wrong) == len(texts)
     assert said in texts[0] and (wrong[0].error or said in wrong[0].advice)
+
+
+def test_in_the_grader_the_check_takes_every_question():
+    """There the lecture's set-up imports a stand-in, and a student's cell may ask it for more than to check."""
+    assert harness.Mute()("1.1", print) is print
+    assert harness.Mute().progress() is harness.Mute().solution("1.1") is None
+
+
+@pytest.mark.parametrize("change", [{"gradients": 7}, {"gradients": [["plain"]]}, {"changed": "0"}])
+def test_another_form_than_the_harness_s_is_refused(change):
+    exercise = EXERCISES["2.5"]
+    (case, *_) = exercise.cases(torch.Generator().manual_seed(0))
+    expected = exercise.reference(*fresh(case.args))
+    sent = harness.outcome(exercise.reference, exchange.encode(case.args), exercise.places)
+    assert outcome_of(sent, exercise, case, expected).passed
+    assert not outcome_of(sent | change, exercise, case, expected).passed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gradients": []}, "it has no gradient"),
+        ({"gradients": [["plain", "x"]]}, "it has the gradient 'x'"),
+        ({"gradients": [["tensor", "float64", [1], [1.0]]]}, "it has the gradient shape (1,) [1]"),
+        ({"gradients": [["plain", None]], "why": "\ud800"}, "it has no gradient, so nothing can be learnt from it (?)"),
+        ({"changed": [0, -1, 10**9, "0", True]}, "changed its argument `kl`"),
+    ],
+)
+def test_what_a_kernel_makes_up_is_no_right_gradient(change, said):
+    exercise = EXERCISES["2.5"]
+    (case, *_) = exercise.cases(torch.Generator().manual_seed(0))
+    expected = exercise.reference(*fresh(case.args))
+    sent = harness.outcome(exercise.reference, exchange.encode(case.args), exercise.places)
+    outcome = outcome_of(sent | change, exercise, case, expected)
+    assert not outcome.passed and said in outcome.advice
+    outcome.advice.encode()  # no surrogates, which no file can hold

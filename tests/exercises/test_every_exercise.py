@@ -1,17 +1,24 @@
 """What holds for the exercises of every lecture: references pass, mistakes are caught and named, numbers are drawn."""
 
+import inspect
 import pkgutil
+import re
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
+from course_tools.notebook_source import exercise_of, read_source
 from course_utils import exercises
 from course_utils.exercises.checking import PARTIAL, earned, problem, stub
 
 NAMES = [info.name for info in pkgutil.iter_modules(exercises.__path__) if info.name != "checking"]
 MODULES = [import_module(f"course_utils.exercises.{name}") for name in NAMES]
 EVERY = [pytest.param(module.check, exercise, id=id) for module in MODULES for id, exercise in module.EXERCISES.items()]
+
+
+SOURCES = sorted((Path(exercises.__file__).parents[2] / "solutions").glob("*.md"))
 
 
 def own(function):
@@ -71,3 +78,17 @@ def test_an_exercise_can_be_opened_again(check, exercise, capsys):
     exec(stub(exercise), names)
     assert exercise.reference.__doc__ and check(exercise.id, names[exercise.function]) is exercise.reference
     assert capsys.readouterr().out.startswith(f"○ Exercise {exercise.id}")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_references_signature_is_that_of_the_function_in_the_notebook(source):
+    """Names too: they stand in the messages, in the line that calls one's own again, in what `check.reset` prints."""
+    text = source.read_text("utf-8")
+    known = import_module(re.search(r"from (course_utils\.exercises\.\w+) import check", text)[1]).EXERCISES
+    cells = {exercise_of(cell): cell.source for cell in read_source(text) if exercise_of(cell) in known}
+    assert set(cells) == set(known)
+    for id, exercise in known.items():
+        names: dict = {"torch": torch, "nn": torch.nn}
+        exec(cells[id], names)
+        given = inspect.signature(names[exercise.function])
+        assert str(given) == str(inspect.signature(exercise.reference)), id

@@ -66,7 +66,7 @@ def returned(sent: dict) -> Returned:
         raise ValueError("the answer came back in another form than the grader's own")
     decoded = tuple(exchange.decode_stranger(v) for v in gradients)
     places = tuple(place for place in changed if type(place) is int and place >= 0)
-    return Returned(exchange.decode_stranger(sent["value"]), decoded, places, str(sent.get("why", "")))
+    return Returned(exchange.decode_stranger(sent["value"]), decoded, places, shorten(str(sent.get("why", ""))))
 
 
 def outcome_of(sent: dict, exercise: Exercise, case: Case, expected) -> Outcome:
