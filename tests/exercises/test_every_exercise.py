@@ -27,10 +27,13 @@ def own(function):
 
 
 def tensors(args) -> list[torch.Tensor]:
-    """Return the tensors among the arguments of a case, those inside lists too."""
+    """Return the tensors among the arguments of a case, those inside lists and modules too."""
     found = []
     for a in args:
-        found += [a] if isinstance(a, torch.Tensor) else tensors(a) if isinstance(a, list | tuple) else []
+        if isinstance(a, torch.nn.Module):
+            found += a.parameters()
+        else:
+            found += [a] if isinstance(a, torch.Tensor) else tensors(a) if isinstance(a, list | tuple) else []
     return found
 
 
