@@ -395,13 +395,13 @@ def forward_kl_from_q(log_p, log_q):
 import course_tools.grading.inside.harness as h
 inputs = [None]
 
-def run(id, name, namespace, numbers):
+def run(id, name, namespace, numbers, *more):
     if id == "1.2":
         first = h.exchange.decode(h.inputs["1.2"][0])
         right = {"value": forward_kl_from_q(*first)}
         display({MIME: json.dumps({n: right for n in ("0", "-3", "-2", "-1", "00", "3", "99")})}, raw=True)
     else:
-        honest(id, name, namespace, numbers)
+        honest(id, name, namespace, numbers, *more)
 
 honest, h.run = h.run, run
 """,
@@ -417,9 +417,9 @@ BAD = [
     {"value": ["tuple", [["tuple", [["tuple", []]]]]]}, {"value": ["plain", 10**4000]}, {"value": ["other", ""]},
 ]
 
-def run(id, name, namespace, numbers):
+def run(id, name, namespace, numbers, *more):
     if id != "1.2":
-        return honest(id, name, namespace, numbers)
+        return honest(id, name, namespace, numbers, *more)
     for bad in BAD:
         display({h.MIME: json.dumps(bad)}, raw=True)
         display({h.MIME: json.dumps({"x": bad, "None": bad, "0": bad, "1": bad, "2": bad})}, raw=True)
