@@ -165,17 +165,17 @@ def repeated(n: int, runs: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_kernel_distance_is_unbiased_for_every_number_of_samples(n):
     """Moments of the two tables: 0, 1, 0 and 2/3, 2, 8/3; (xy + 1)³ weighs their differences by 3, 3, 1."""
     exact = 3 * (2 / 3) ** 2 + 3 * 1**2 + (8 / 3) ** 2
-    found = estimate(repeated(n, 3000)[0])
+    found = estimate(repeated(n, 1200)[0])
     assert abs(found.value - exact) < 4 * found.se
 
 
 def test_standard_error_of_the_kernel_distance_is_the_spread_of_its_estimates():
-    values, errors = repeated(60, 1500)
-    assert errors.square().mean().sqrt().item() == pytest.approx(values.std().item(), rel=0.12)
+    values, errors = repeated(60, 600)
+    assert errors.square().mean().sqrt().item() == pytest.approx(values.std().item(), rel=0.15)
 
 
 def test_kernel_distance_of_one_distribution_is_zero_in_the_mean_and_sometimes_below():
-    values = torch.stack([metrics.kid(*draw(2, 25, 3, seed=seed)).value for seed in range(800)])
+    values = torch.stack([metrics.kid(*draw(2, 25, 3, seed=seed)).value for seed in range(400)])
     found = estimate(values)
     assert abs(found.value) < 4 * found.se and 0.2 < (values < 0).double().mean() < 0.9
 
