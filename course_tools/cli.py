@@ -140,6 +140,35 @@ def foreign(settings: Sequence[str], lectures: Sequence[str], budget: str | None
 
 
 @course.command()
+@click.argument("notebook")
+@click.option("--to", "kind", default="pdf", metavar="FORMAT", help="pdf, which needs Chromium or Chrome, or html.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="Folder for the file; build/ if not given.")
+@click.option("--mathjax", metavar="URL", help="Where MathJax 2 lies, for formulas without a network.")
+def export(notebook: str, kind: str, out: Path | None, mathjax: str | None) -> int:
+    """Write a notebook as PDF or HTML, as it was saved.
+
+    NOTEBOOK is a path, such as that of your own copy with your answers, or a lecture's number. Every picture carries
+    its alternative text. Formulas are set by MathJax, from the network.
+    """
+    from course_tools.export import export
+
+    print(export(notebook, kind, out, mathjax))
+    return 0
+
+
+@course.command()
+def update() -> int:
+    """Fetch the course's new version and keep your answers.
+
+    Lectures that you worked on are kept whole in answers/; the answers are put into the new notebooks.
+    """
+    from course_tools.update import update
+
+    print("\n".join(update()))
+    return 0
+
+
+@course.command()
 def doctor() -> int:
     """Tell what is wrong with the installation, and how to mend it.
 

@@ -8,7 +8,7 @@ import pytest
 from course_tools import cli, foreign, notebooks
 from course_tools.notebooks import Lecture, NotebookError
 
-COMMANDS = ("notebooks", "run", "lectures", "foreign", "doctor", "train", "evaluate", "checkpoints")
+COMMANDS = ("notebooks", "run", "lectures", "foreign", "export", "update", "doctor", "train", "evaluate", "checkpoints")
 COMMANDS += ("release", "collect", "grade", "grade-one", "gradebook")
 
 
@@ -53,13 +53,19 @@ def test_each_command_has_help(command, capsys):
         (["run", "01", "-p", "=1"], "parameter '=1' is not of the form name=value"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
-    code = "import sys\nfrom course_tools.cli import main\nsys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("course") and done.stderr.count("\n") == 1
-    assert message in done.stderr
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("course") and captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+def test_the_exit_code_is_that_of_the_process():
+    command = [sys.executable, "-m", "course_tools.cli", "run"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "course run: Missing argument 'LECTURE'. (see course run --help)\n"
 
 
 def test_version(capsys):

@@ -124,6 +124,23 @@ def test_load_refuses_unknown_names():
         data.load("mnits")
     with pytest.raises(ValueError, match="tpu"):
         data.load("digits", device="tpu")
+    with pytest.raises(ValueError, match="did you mean 'mnist'"):
+        data.load("MNIST")
+    with pytest.raises(ValueError, match="did you mean 'cuda'"):
+        data.device("gpu")
+
+
+@pytest.mark.parametrize("threads", ["0", "two"])
+def test_threads_are_a_number(threads, monkeypatch):
+    monkeypatch.setenv("COURSE_THREADS", threads)
+    with pytest.raises(ValueError, match=f"COURSE_THREADS is '{threads}'; a number from 1 is allowed"):
+        data.begin("cpu", 0)
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_named(tmp_path):
+    (tmp_path / "MNIST").write_text("a file where the folder goes", "utf-8")
+    with pytest.raises(data.DataNotFound, match="nothing can be written there .*: set COURSE_DATA to a folder"):
+        data.load("mnist", root=tmp_path)
 
 
 def _idx(array):
