@@ -23,7 +23,7 @@ EXERCISES = check.exercises
 
 def discriminator_of(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:
     """Return the best D(x), (...), from the log densities of data and samples, (...) each."""
-    return torch.sigmoid(log_p - log_q + math.log(share / (1 - share)))  # the log odds of being real
+    return torch.sigmoid(log_p - log_q + math.log(share / (1 - share)))  # log odds of being real
 
 
 def by_densities(log_p: Tensor, log_q: Tensor, share: float, small: float = 0.0) -> Tensor:
