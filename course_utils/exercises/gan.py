@@ -23,7 +23,7 @@ EXERCISES = check.exercises
 
 def discriminator_of(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:
     """Return the best D(x), (...), from the log densities of data and samples, (...) each."""
-    return torch.sigmoid(log_p - log_q + math.log(share / (1 - share)))  # the log odds of being real
+    return torch.sigmoid(log_p - log_q + math.log(share / (1 - share)))  # log odds of being real
 
 
 def by_densities(log_p: Tensor, log_q: Tensor, share: float, small: float = 0.0) -> Tensor:
@@ -962,7 +962,7 @@ class Duel(nn.Module):
         return f"<two players with {self.weight.shape[1]} weights each, steps of {self.rate:g}>"
 
 
-def averaged(players: nn.Module, steps: int, decay: float) -> Tensor:
+def running_average(players: nn.Module, steps: int, decay: float) -> Tensor:
     """Return the average of the weights after each step, with shares proportional to decay^(steps - t)."""
     total, mass = 0.0, 0.0
     for weights in players.play(steps):
@@ -1006,7 +1006,7 @@ def last(players: Duel, steps: int, decay: float) -> Tensor:
 
 @check.exercise(
     "3.9",
-    averaged,
+    running_average,
     points=3,
     hint="write down for steps = 3 what share each of the three weights should have, and what yours gives them. See "
     "hints 1 to 3.",
@@ -1071,7 +1071,7 @@ def last(players: Duel, steps: int, decay: float) -> Tensor:
         ),
     ),
 )
-def averaged_cases(g: torch.Generator) -> list[Case]:
+def running_average_cases(g: torch.Generator) -> list[Case]:
     """A long memory and a short one, few steps, one, and decay at its ends."""
     duel = Duel(normal(2, 3, generator=g), 0.3)
     slow = Duel(normal(2, 1, generator=g), 0.1)
