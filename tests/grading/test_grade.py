@@ -328,7 +328,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(copy):
     grading = f"'{sys.executable}' -m course_tools.cli grade '{copy}/in' --lecture 01 --out '{out}'"
     command = f"{grading}; echo $?; find '{out}' -type f"
     disk = ["bwrap", "--dev-bind", "/", "/", "--size", "8192", "--tmpfs", str(out)]
-    done = subprocess.run([*disk, "sh", "-c", command], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*disk, "sh", "-c", command], capture_output=True, text=True, timeout=600)
     lines = done.stdout.splitlines()
     assert lines[0] == "2"
     assert {line.rsplit("/", 1)[1] for line in lines[1:]} <= {"run.json", ".lock"}
