@@ -13,7 +13,7 @@ from course_utils.errors import choose, require
 
 TEMPLATES = Path(__file__).with_name("templates")
 FORMATS = ("pdf", "html")
-PATIENCE = 120  # seconds for a browser to print a page
+PATIENCE = 300  # seconds for a browser to print a page
 TYPESETTING = 60_000  # milliseconds that MathJax may take, of the page's own time
 
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from http.client import HTTPException
 from numbers import Integral
@@ -195,21 +196,11 @@ def _mnist(dataset: str, root: Path) -> list[Split]:
 
 
 def _obtain(archive: Path, md5: str, mirrors: Sequence[str]) -> None:
-    """Make the unpacked file beside `archive`, downloading that if need be; a second process waits for the first.
-
-    The lock lies beside them: in a folder for everybody's temporary files it would belong to whoever came first.
-    """
+    """Make the unpacked file beside `archive`, downloading that if need be; a second process waits for the first."""
     from filelock import FileLock
 
-    try:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(archive.with_name(f".{archive.name}.lock")).acquire()
-    except OSError as error:
-        raise DataNotFound(
-            f"{archive.stem} is not in {archive.parent}, and nothing can be written there ({error.strerror}): set "
-            "COURSE_DATA to a folder of your own, or use dataset='digits'"
-        ) from error
-    with held:
+    user = os.getuid() if hasattr(os, "getuid") else ""  # a lock that another user made could not be opened
+    with FileLock(Path(tempfile.gettempdir()) / f"course_utils-{user}-{md5}.lock"):
         if archive.with_suffix("").is_file():
             return
         if not _matches(archive, md5):

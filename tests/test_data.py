@@ -137,12 +137,6 @@ def test_threads_are_a_number(threads, monkeypatch):
         data.begin("cpu", 0)
 
 
-def test_a_folder_that_nothing_can_be_written_to_is_named(tmp_path):
-    (tmp_path / "MNIST").write_text("a file where the folder goes", "utf-8")
-    with pytest.raises(data.DataNotFound, match="nothing can be written there .*: set COURSE_DATA to a folder"):
-        data.load("mnist", root=tmp_path)
-
-
 def _idx(array):
     """The idx file of a uint8 array: magic (0, 0, 8, dimensions), big-endian sizes, bytes."""
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
