@@ -4,6 +4,7 @@ A discriminator gives a *logit* for each example, D(x) = sigmoid(logit); a criti
 vectors (B, D) of floats in [-1, 1], the range of the generators' tanh. Values of the game are in nats.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -20,6 +21,7 @@ from course_utils import data
 from course_utils.data import normal, uniform
 from course_utils.densities import eight_gaussians
 from course_utils.errors import choose, require
+from course_utils.nn import EMA
 from course_utils.training import adamw, batch, finite, run, set_rate
 
 LOSSES = ("minimax", "non-saturating", "wasserstein", "hinge")
@@ -31,14 +33,63 @@ def optimal_discriminator(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Return D*(x) = p / (p + q) from the log densities of data and samples, (...) each: (...).
 
     The logistic function of log p - log q, which stays exact where both densities underflow. Goodfellow et al. (2014),
-    proposition 1.
+    proposition 1. (3.2a)
     """
     return (log_p - log_q).sigmoid()
 
 
 def game_value(logits: Tensor, log_p: Tensor, log_q: Tensor, x: Tensor) -> Tensor:
-    """Return V = E_p[log D] + E_q[log(1 - D)] in nats by the trapezoidal rule: all (..., G) on the grid x (G,)."""
+    """Return V = E_p[log D] + E_q[log(1 - D)] in nats by the trapezoidal rule: all (..., G) on the grid x (G,).
+
+    At the best logits, log p - log q, it is -log 4 + 2 JS. (3.2b)
+    """
     return torch.trapezoid(log_p.exp() * F.logsigmoid(logits) + log_q.exp() * F.logsigmoid(-logits), x)
+
+
+# 3.3 f-divergences and their bounds by a critic -----------------------------------------------------------------------
+
+
+class FDivergence(NamedTuple):
+    """A convex f(u) with f(1) = 0 of the ratio u = p/q, its conjugate f*(t) = max_u (t u - f(u)), its slope f'(u)."""
+
+    f: Callable[[Tensor], Tensor]
+    conjugate: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+
+
+F_DIVERGENCES = {  # Nowozin, Cseke and Tomioka (2016), table 2; "game" is 2 JS, whose critic is log 2D
+    "kl": FDivergence(lambda u: u * u.log(), lambda t: (t - 1).exp(), lambda u: 1 + u.log()),
+    "reverse kl": FDivergence(lambda u: -u.log(), lambda t: -1 - (-t).log(), lambda u: -1 / u),
+    "game": FDivergence(
+        lambda u: u * u.log() - (u + 1) * ((u + 1) / 2).log(),
+        lambda t: -(2 - t.exp()).log(),
+        lambda u: (2 * u / (u + 1)).log(),
+    ),
+    "total variation": FDivergence(
+        lambda u: (u - 1).abs() / 2,
+        lambda t: torch.where(t.abs() <= 0.5, t, math.inf),
+        lambda u: (u - 1).sign() / 2,
+    ),
+}
+
+
+def f_divergence(kind: str, log_p: Tensor, log_q: Tensor, x: Tensor) -> Tensor:
+    """Return D_f(p || q) = E_q[f(p/q)] by the trapezoidal rule, (...): log densities (..., G) on the grid x (G,).
+
+    `kind` is one of ``F_DIVERGENCES``; both densities are positive on the grid. In nats, total variation from 0 to 1.
+    Raises ``ValueError`` for an unknown kind. (3.3f)
+    """
+    f = F_DIVERGENCES[choose(kind, F_DIVERGENCES, "f-divergence")].f
+    return torch.trapezoid(log_q.exp() * f((log_p - log_q).exp()), x)
+
+
+def variational_bound(kind: str, critic: Tensor, log_p: Tensor, log_q: Tensor, x: Tensor) -> Tensor:
+    """Return E_p[T] - E_q[f*(T)] <= D_f(p || q) of a critic's values T (..., G) by the trapezoidal rule, (...).
+
+    The rest is as in ``f_divergence``. Nguyen, Wainwright and Jordan (2010), lemma 1. (3.3e)
+    """
+    conjugate = F_DIVERGENCES[choose(kind, F_DIVERGENCES, "f-divergence")].conjugate
+    return torch.trapezoid(log_p.exp() * critic - log_q.exp() * conjugate(critic), x)
 
 
 # 3.3 Losses, from logits ----------------------------------------------------------------------------------------------
@@ -50,7 +101,8 @@ def discriminator_loss(
     """Return what the discriminator minimises, (): its logits or scores of real and generated examples, (B,) each.
 
     `kind` is one of ``LOSSES``. Targets other than 1 and 0, numbers or (B,), smooth, disturb or flip the labels of the
-    cross-entropy; the other losses have no labels. Raises ``ValueError`` for an unknown kind.
+    cross-entropy; the other losses have no labels. Raises ``ValueError`` for an unknown kind. At its least the hinge
+    loss is twice the overlap of the two densities. (3.3g)
     """
     if choose(kind, LOSSES, "loss") == "wasserstein":
         return fake.mean() - real.mean()
@@ -60,7 +112,7 @@ def discriminator_loss(
 
 
 def cross_entropy(logits: Tensor, target: Tensor | float) -> Tensor:
-    """Return the mean of -target log D - (1 - target) log(1 - D), (), for logits (B,)."""
+    """Return the mean of -target log D - (1 - target) log(1 - D), (), for logits (B,). (3.1b)"""
     return -(target * F.logsigmoid(logits) + (1 - target) * F.logsigmoid(-logits)).mean()
 
 
@@ -68,7 +120,7 @@ def generator_loss(kind: str, fake: Tensor) -> Tensor:
     """Return what the generator minimises, (): the discriminator's logits or scores of its examples, (B,).
 
     minimax: log(1 - D); non-saturating: -log D; wasserstein and hinge: minus the score. Raises ``ValueError`` for an
-    unknown kind.
+    unknown kind. Slopes of the first two in the logit: -D and -(1 - D). (3.3a), (3.3b)
     """
     if choose(kind, LOSSES, "loss") == "minimax":
         return F.logsigmoid(-fake).mean()
@@ -92,7 +144,7 @@ def gradient_penalty(
 def largest_singular_value(weight: Tensor, generator: torch.Generator, iterations: int = 20) -> Tensor:
     """Return the spectral norm of a matrix (m, n), (), by power iteration from a random vector.
 
-    Miyato et al. (2018), algorithm 1. Raises ``ValueError`` for anything but a matrix or for no iterations.
+    Miyato et al. (2018), algorithm 1. Raises ``ValueError`` for anything but a matrix or for no iterations. (3.3k)
     """
     require(weight.ndim == 2, f"weight has shape {tuple(weight.shape)}; a matrix (m, n) is needed")
     require(iterations >= 1, f"iterations = {iterations}; at least 1 is needed")
@@ -134,6 +186,60 @@ class GAN(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n examples (n, D): a latent through the generator, and that is all."""
         return self.decode(self.latent(n, generator))
+
+
+class ConditionalGAN(GAN):
+    """A GAN of pairs: the example is (x, y), pixels and a one-hot class side by side, (B, D + classes).
+
+    The generator makes the pixels from (z, y) and hands y on; the discriminator judges pairs. So the game, its losses
+    and its rounds are those of any other GAN. Mirza and Osindero (2014).
+    """
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, latents: int, classes: int):
+        super().__init__(HandOn(generator, classes), discriminator, latents)
+        self.classes = classes
+
+    def latent(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n pairs (z, y), (n, latents + classes): z standard normal, y one-hot and all classes alike."""
+        z = super().latent(n, generator)
+        y = torch.randint(self.classes, (n,), generator=generator)
+        return torch.cat([z, F.one_hot(y, self.classes).to(z)], 1)
+
+    def of_class(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one image (n, D) of each of the classes y, int64 (n,). ``ValueError`` for an unknown class."""
+        known = bool(((y >= 0) & (y < self.classes)).all())
+        require(known, f"classes {y.unique().tolist()} were asked for; there are 0 to {self.classes - 1}")
+        z = super().latent(len(y), generator)
+        return self.decode(torch.cat([z, F.one_hot(y, self.classes).to(z)], 1))[:, : -self.classes]
+
+
+class HandOn(nn.Module):
+    """(z, y), (B, latents + classes), to (x, y), (B, D + classes): a network's output beside the class it was given."""
+
+    def __init__(self, network: nn.Module, classes: int):
+        super().__init__()
+        self.network, self.classes = network, classes
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([self.network(z), z[:, -self.classes :]], 1)
+
+
+@torch.no_grad()
+def averaged(players: GAN, average: EMA, generator: torch.Generator, n: int = 2000) -> GAN:
+    """Return players whose generator has the weights of an average that followed it during the training.
+
+    Batch normalisation belongs to the weights: its means and variances are measured anew, on n latents.
+    """
+    players = deepcopy(players)
+    average.copy_to(players.generator)
+    norms = [m for m in players.generator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # what is kept is what this one batch has
+    players.generator.train()(players.latent(n, generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return players
 
 
 MOMENTS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # shares of a training
@@ -212,6 +318,13 @@ def mlp_gan(
     generator = layers([latents, 128, 256, 256, 512, pixels], batch_norm, slope, generator_dropout)
     discriminator = layers([pixels, 256, 128, 1], False, slope, dropout)
     return GAN(nn.Sequential(*generator, nn.Tanh()), nn.Sequential(*discriminator), latents)
+
+
+def conditional_gan(pixels: int, classes: int = 10, latents: int = 32) -> ConditionalGAN:
+    """Return the players of ``mlp_gan`` for pairs of an image and its class."""
+    plain = mlp_gan(pixels, latents + classes)
+    first = nn.Linear(pixels + classes, plain.discriminator[0].out_features)
+    return ConditionalGAN(plain.generator, nn.Sequential(first, *plain.discriminator[1:]), latents, classes)
 
 
 def conv_gan(side: int = 28, latents: int = 32, width: int = 24) -> GAN:
@@ -340,8 +453,8 @@ def rounds(
 ) -> Iterator[Round]:
     """Let both players move, a round at a time, on real examples x (N, D); yield a ``Round`` after each.
 
-    `moves` are the players' ``optimisers``. Both losses are taken where both players stand, then both move:
-    simultaneous steps, (3.4a). Rates fall as in ``training.steps``; `done` rounds were played before, in a game that
+    `moves` are the players' ``optimisers``. Both losses are taken where both players stand, then both move: the steps
+    are simultaneous. Rates fall as in ``training.steps``; `done` rounds were played before, in a game that
     goes on. Raises ``ValueError`` for a number of steps below 1, ``FloatingPointError`` where a loss is not finite.
     """
     require(steps >= 1, f"steps = {steps}; at least 1 is needed")

@@ -1,4 +1,4 @@
-"""Judging samples: Fréchet distance, Inception score, precision and recall, modes covered.
+"""Judging samples: Fréchet distance, kernel distance, Inception score, precision and recall, modes covered.
 
 Features are rows (N, d) that a network gives for N images, or the samples themselves. All is computed in float64.
 """
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from course_utils.densities import GaussianMixture
 from course_utils.errors import require
+from course_utils.verify import Estimate
 
 ENTRIES = 2**22  # of the table of distances that is held at a time: 32 MiB
 
@@ -56,7 +57,7 @@ def frechet_distance(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tenso
     This is the squared Wasserstein-2 distance of two Gaussians, Dowson and Landau (1982), in squared units of the
     features; Heusel et al. (2017) for images. With C_1 = L L^T the matrix L^T C_2 L has the eigenvalues of
     C_1^½ C_2 C_1^½ and is symmetric, so that no root of a matrix is needed. Covariances may be singular. Raises
-    ``ValueError`` for shapes that do not fit, numbers that are not finite and clearly negative eigenvalues.
+    ``ValueError`` for shapes that do not fit, numbers that are not finite and clearly negative eigenvalues. (3.8e)
     """
     given = {"mean_1": mean_1, "cov_1": cov_1, "mean_2": mean_2, "cov_2": cov_2}
     d, shapes = mean_1.numel(), [tuple(value.shape) for value in given.values()]
@@ -93,9 +94,39 @@ def frechet(features_1: Tensor, features_2: Tensor) -> Tensor:
 
     It is biased upwards: two draws of N samples each of N(0, I_d) are (d² + 5 d) / (2 N) apart in the mean, not 0, to
     first order in 1 / N. Compare only distances of equally many samples. Raises ``ValueError`` as its two parts do.
+    (3.8f)
     """
     _same_width("features_1", _rows("features_1", features_1), "features_2", _rows("features_2", features_2))
     return frechet_distance(*gaussian_of(features_1), *gaussian_of(features_2))
+
+
+# Kernel distance -----------------------------------------------------------------------------------------------------
+
+
+def kid(features_1: Tensor, features_2: Tensor) -> Estimate:
+    """Return the squared distance of two sets of features (N, d) in the space of all monomials up to degree 3, ().
+
+    The U-statistic of E k(x, x') + E k(y, y') - 2 E k(x, y) for k(x, y) = (x·y/d + 1)³, with its jackknife standard
+    error: unbiased, so it may come out below 0. Bińkowski et al. (2018), the "KID". Time grows as N², memory as N.
+    Raises ``ValueError`` unless both sets have the same N >= 3 and the same d. (3.8h)
+    """
+    x, y = _rows("features_1", features_1), _rows("features_2", features_2)
+    _same_width("features_1", x, "features_2", y)
+    n = len(x)
+    require(n == len(y) >= 3, f"{n} and {len(y)} samples; equally many are needed, at least 3: take the first of each")
+    rows = torch.cat([_kernel_rows(x, y, part) for part in torch.arange(n).split(max(1, ENTRIES // n))])  # (N,)
+    mean = rows.sum() / (n * (n - 1))
+    without = (rows.sum() - 2 * rows) / ((n - 1) * (n - 2))  # (N,), each pair left out in turn
+    return Estimate(mean, ((n - 1) / n * (without - without.mean()).square().sum()).sqrt())
+
+
+def _kernel_rows(x: Tensor, y: Tensor, i: Tensor) -> Tensor:
+    """Return sum over j != i of k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), (I,), for rows i (I,)."""
+    d = x.shape[1]
+    table = sum(
+        sign * (a[i] @ b.T / d + 1) ** 3 for sign, a, b in ((1, x, x), (1, y, y), (-1, x, y), (-1, y, x))
+    )  # (I, N)
+    return table.sum(1) - table[torch.arange(len(i)), i]
 
 
 # Inception score -----------------------------------------------------------------------------------------------------
@@ -105,6 +136,7 @@ def inception_score(probabilities: Tensor) -> Tensor:
     """Return exp E_x KL(p(y | x) || p(y)), (), from 1 to C: class probabilities (N, C) of N samples.
 
     Salimans et al. (2016), with any classifier. Raises ``ValueError`` unless each row has no negative entry and sum 1.
+    (3.8a)
     """
     p = _rows("probabilities", probabilities)
     proper = (p >= 0).all() & ((p.sum(-1) - 1).abs() < 1e-3).all()
@@ -120,7 +152,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[Tensor, Te
     """Return the share of fake (M, d) inside the real manifold and of real (N, d) inside the fake one, () each.
 
     A manifold is the union of balls about its samples, each up to the sample's k-th nearest neighbour: Kynkäänniemi
-    et al. (2019). Memory grows as N + M. Raises ``ValueError`` unless both have more than k samples of the same d.
+    et al. (2019). Both depend on how many samples there are: say N and M. Memory grows as N + M. Raises ``ValueError``
+    unless both have more than k samples of the same d.
     """
     real, fake = _rows("real features", real), _rows("fake features", fake)
     _same_width("real features", real, "fake features", fake)

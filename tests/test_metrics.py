@@ -131,6 +131,55 @@ def test_frechet_distance_of_two_samples_of_one_gaussian_shrinks_as_its_docstrin
         assert abs(value - expected) < 4 * se + 2 * d / n * expected  # to first order in 1 / N
 
 
+# Kernel distance
+
+
+def kernel(a, b):
+    return (a @ b / len(a) + 1) ** 3
+
+
+def test_kernel_distance_by_hand(monkeypatch):
+    x, y = draw(9, 3, seed=1), draw(9, 3, seed=2) + 0.3
+    n, pairs = 9, [(i, j) for i in range(9) for j in range(9) if i != j]
+    h = {(i, j): kernel(x[i], x[j]) + kernel(y[i], y[j]) - kernel(x[i], y[j]) - kernel(y[i], x[j]) for i, j in pairs}
+    value = sum(h.values()) / (n * (n - 1))
+    without = torch.stack([sum(v for key, v in h.items() if k not in key) / ((n - 1) * (n - 2)) for k in range(n)])
+    error = ((n - 1) / n * (without - without.mean()).square().sum()).sqrt()
+    for entries in (2**22, 20):  # at once, and in parts
+        monkeypatch.setattr(metrics, "ENTRIES", entries)
+        found = metrics.kid(x, y)
+        torch.testing.assert_close(found.value, value)
+        torch.testing.assert_close(found.se, error)
+
+
+def repeated(n: int, runs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return estimates and standard errors, (runs,) each, of -1 or 1 against -1, 1 or 2, from n draws each."""
+    g = rng(n)
+    signs = torch.tensor([-1.0, 1.0])[torch.randint(2, (runs, n, 1), generator=g)]
+    three = torch.tensor([-1.0, 1.0, 2.0])[torch.randint(3, (runs, n, 1), generator=g)]
+    found = [metrics.kid(x, y) for x, y in zip(signs, three, strict=True)]
+    return torch.stack([f.value for f in found]), torch.stack([f.se for f in found])
+
+
+@pytest.mark.parametrize("n", [5, 20])
+def test_kernel_distance_is_unbiased_for_every_number_of_samples(n):
+    """Moments of the two tables: 0, 1, 0 and 2/3, 2, 8/3; (xy + 1)³ weighs their differences by 3, 3, 1."""
+    exact = 3 * (2 / 3) ** 2 + 3 * 1**2 + (8 / 3) ** 2
+    found = estimate(repeated(n, 1200)[0])
+    assert abs(found.value - exact) < 4 * found.se
+
+
+def test_standard_error_of_the_kernel_distance_is_the_spread_of_its_estimates():
+    values, errors = repeated(60, 600)
+    assert errors.square().mean().sqrt().item() == pytest.approx(values.std().item(), rel=0.15)
+
+
+def test_kernel_distance_of_one_distribution_is_zero_in_the_mean_and_sometimes_below():
+    values = torch.stack([metrics.kid(*draw(2, 25, 3, seed=seed)).value for seed in range(400)])
+    found = estimate(values)
+    assert abs(found.value) < 4 * found.se and 0.2 < (values < 0).double().mean() < 0.9
+
+
 # Inception score
 
 
@@ -290,6 +339,9 @@ EYE, ZERO, RING = torch.eye(3), torch.zeros(3), eight_gaussians()
         (lambda: metrics.precision_recall(draw(9, 2), draw(9, 2), k=0), "k = 0"),
         (lambda: metrics.precision_recall(draw(9, 2), draw(9, 3)), "real features have 2 columns, fake features 3"),
         (lambda: metrics.precision_recall(draw(9, 2) / 0, draw(9, 2)), "real features: nan or infinite"),
+        (lambda: metrics.kid(draw(9, 2), draw(8, 2)), "9 and 8 samples; equally many are needed"),
+        (lambda: metrics.kid(draw(2, 2), draw(2, 2)), "at least 3"),
+        (lambda: metrics.kid(draw(9, 2), draw(9, 3)), "features_1 have 2 columns, features_2 3"),
         (lambda: metrics.mode_counts(draw(9, 3), RING), "samples have 3 columns, the mixture's means 2"),
         (lambda: metrics.mode_counts(draw(9, 2) * math.nan, RING), "samples: nan or infinite"),
         (lambda: metrics.mode_counts(draw(9, 2), RING, within=0), "within = 0"),
