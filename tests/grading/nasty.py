@@ -99,6 +99,15 @@ USES_HELPER_OF_1_1 = (
     "def iwae(log_w):\n    return torch.as_tensor(np.logaddexp.reduce(log_w.numpy(), 0) - np.log(len(log_w)))"
 )
 NO_XLOGY = "def kl_bits(p, q):\n    return (p * (p / q).log2()).sum(-1)"
+WITHOUT_GRADIENT = """def elbo_sample(x, weight, mu, sigma, m, s, eps):
+    log_likelihood = Normal((m + s * eps) @ weight.T + mu, sigma).log_prob(x).sum(-1)
+    return (log_likelihood - (0.5 * (s**2 + m**2 - 1) - s.log()).sum(-1)).detach()
+"""
+IN_PLACE = """def iwae(log_w):
+    top = log_w.amax(0)
+    log_w -= top
+    return log_w.exp().mean(0).log() + top
+"""
 NOISY = """%matplotlib inline
 import logging, os, sys, warnings
 warnings.warn("this may be numerically unstable")
@@ -179,6 +188,9 @@ def honest() -> dict[str, Entry]:
         "partial, single precision": entry(
             cell("1.1", NO_XLOGY), cell("1.3", SINGLE), right_6,
             statuses={"1.1": "partial"}, shares={"1.1": 3 / 5 / 3},
+        ),
+        "no gradient, and an argument written into": entry(
+            cell("1.5", WITHOUT_GRADIENT), cell("1.6", IN_PLACE), statuses={"1.5": "wrong", "1.6": "wrong"},
         ),
         "later needs a failed one": entry(
             cell("1.1", "def kl_bits(p, q):\n    raise ValueError('no idea')"), cell("1.2", CALLS_OWN_1_1),
