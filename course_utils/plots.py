@@ -54,7 +54,7 @@ def shades(n: int) -> list:
     return list(mpl.colormaps["viridis"](np.linspace(0.0, 0.9, n)))
 
 
-def figure(ncols: int = 1, nrows: int = 1, width: float = 10, height: float = 4, **subplots):
+def figure(nrows: int = 1, ncols: int = 1, width: float = 10, height: float = 4, **subplots):
     """Return (figure, axes) in the course's style, on an Agg canvas and unknown to pyplot.
 
     `width` and `height` are in inches at 100 pixels each; further arguments go to ``Figure.subplots``. Axes are one

@@ -49,3 +49,8 @@ def test_image_grid_places_each_image():
 def test_shades_get_lighter():
     luminance = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b, _ in plots.shades(6)]
     assert luminance == sorted(luminance)
+
+
+def test_rows_come_first_as_in_matplotlib():
+    _, axes = plots.figure(2, 3)
+    assert axes.shape == (2, 3)

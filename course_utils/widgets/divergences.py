@@ -152,7 +152,7 @@ def values_at(log_p: Tensor, kind: str | float, theta: Tensor, x: Tensor = X) ->
 
 def make_kl_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]:
     """Return W-KL's figure and the artists that ``draw_kl`` moves."""
-    fig, (left, right) = figure(2, width=WIDTH, height=height or HEIGHT, gridspec_kw={"width_ratios": [1.15, 1]})
+    fig, (left, right) = figure(ncols=2, width=WIDTH, height=height or HEIGHT, gridspec_kw={"width_ratios": [1.15, 1]})
     moving = {"animated": True}
     artists = {
         "left": left,
@@ -390,7 +390,7 @@ def best_q(state: State) -> State:
 
 def make_elbo_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]:
     """Return W-ELBO's figure and the artists that ``draw_elbo`` moves."""
-    fig, (left, right) = figure(2, width=WIDTH, height=height or HEIGHT)
+    fig, (left, right) = figure(ncols=2, width=WIDTH, height=height or HEIGHT)
     moving = {"animated": True}
     z = Z[SHOWN_Z]
     artists = {

@@ -92,7 +92,7 @@ def make_film_figure(
     """Return the film's figure, with a panel for the scores if there are any, and the artists that move."""
     ratios = {"width_ratios": [1, 1, 0.75]} if scores else {}
     size = {"width": WIDTH, "height": 1.15 * (height or SHEET_HEIGHT) if scores else 3.6}
-    fig, panels = figure(3 if scores else 2, **size, gridspec_kw=ratios)
+    fig, panels = figure(ncols=3 if scores else 2, **size, gridspec_kw=ratios)
     artists = {
         name: moving_grid(ax, ROWS, COLUMNS, side, f"{name} latents")
         for name, ax in zip(("fixed", "fresh"), panels[:2], strict=True)

@@ -114,7 +114,9 @@ def compute_gan(state: State) -> GANNumbers:
 
 def make_gan_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]:
     """Return W-GAN's figure and the artists that ``draw_gan`` moves."""
-    fig, (left, middle, right) = figure(3, width=WIDTH, height=height or 3.3, gridspec_kw={"width_ratios": [1, 1, 0.9]})
+    fig, (left, middle, right) = figure(
+        ncols=3, width=WIDTH, height=height or 3.3, gridspec_kw={"width_ratios": [1, 1, 0.9]}
+    )
     belief, distance = left.twinx(), middle.twinx()
     moving, x, means = {"animated": True}, X[SHOWN].numpy(), MEANS.numpy()
     artists = {

@@ -111,7 +111,7 @@ def make_interpolation_figure(side: int, latents: int, height: float | None = No
     """
     top = 1.25 * math.sqrt(latents) + 1.2  # of the axis of norms
     fig, grid = figure(
-        2, 3, width=WIDTH, height=4.9, gridspec_kw={"height_ratios": [1, 1, 3.0], "width_ratios": [1, 2]}
+        3, 2, width=WIDTH, height=4.9, gridspec_kw={"height_ratios": [1, 1, 3.0], "width_ratios": [1, 2]}
     )
     artists: dict[str, Any] = {"strips": {}, "norms": {}}
     for row, (kind, (label, _)) in zip(grid[:2], PATHS.items(), strict=True):

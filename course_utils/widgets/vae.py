@@ -303,7 +303,7 @@ def draw_sheet(models: Mapping[str, Model], a: tuple[float, float], b: tuple[flo
     else:
         edge = max(WIDTH / 100 / len(models), 2.2)  # inches of a panel
         size = {"width": len(models) * edge, "height": 2 * edge + 0.3}
-        fig, panels = figure(len(models), 3, **size, gridspec_kw={"height_ratios": [1, 1, 0.14]})
+        fig, panels = figure(3, len(models), **size, gridspec_kw={"height_ratios": [1, 1, 0.14]})
     for (label, model), (codes, manifold, strip) in zip(models.items(), panels.T, strict=True):
         scene, path = compute_scene(model, "codes"), compute_path(model, "straight", a, b)
         draw_plane(codes, model, scene, path)
