@@ -514,7 +514,7 @@ def discrete_score_gradient(
 def gumbel_softmax_gradient(
     f: Callable[[Tensor], Tensor], logits: Tensor, tau: float, draws: int, generator: torch.Generator
 ) -> Tensor:
-    """Return one-sample estimates of the gradient of E f(relaxed z), (draws, n, C), through ``relax``.
+    """Return one-sample estimates of the gradient of E f(relaxed z), (draws, n, C), through the softmax of ``relax``.
 
     `f` maps (N, n, C) to (N,) and is smooth between one-hot vectors. Biased for E f(z); noisy for small tau. (2.10c)
     """
