@@ -1075,7 +1075,10 @@ WRONG = {
             lambda a, b: distance(a - a.mean(0), b - b.mean(0)) + F.mse_loss(a.mean(0), b.mean(0)),
             "averaged the squared differences",
         ),
-        "single precision": (lambda a, b: distance(a.float(), b.float()), "got"),  # as far off as with some ridge
+        "single precision": (
+            lambda a, b: distance(a.float(), b.float()),
+            "",
+        ),  # whatever: it is as far off as with some ridge
         "complex": (distance_with(outer=lambda c: torch.linalg.eigvals(c).sqrt().sum()), "Your result is complex"),
         "as if with the same axes": (distance_with_the_same_axes, "apart from each other"),
         "in place": (distance_in_place, CHANGED),
