@@ -75,7 +75,7 @@ def test_an_interrupted_training_writes_no_checkpoint(small, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("at", [1, 23])
-def test_a_killed_training_goes_on_as_if_it_had_never_stopped(small, tmp_path, monkeypatch, at):
+def test_a_killed_training_goes_on_as_if_it_had_never_stopped(small, tmp_path, monkeypatch, capsys, at):
     class Killed(Exception):
         """Stands for a process that was killed: nothing handles it."""
 
@@ -90,7 +90,10 @@ def test_a_killed_training_goes_on_as_if_it_had_never_stopped(small, tmp_path, m
         recipes.train("small", folder=tmp_path / "parts", device="cpu")
     monkeypatch.setitem(recipes.RECIPES, "small", small)
     assert (recipes.BUILD / "small.state").exists() == (at > 1)
+    capsys.readouterr()
     parts = recipes.train("small", folder=tmp_path / "parts", device="cpu")
+    told = f"small: going on after {at - 1} of {parts['steps']} steps, which {recipes.BUILD / 'small.state'} has kept\n"
+    assert capsys.readouterr().out == (told if at > 1 else "")
     assert parts["files"] == whole["files"] and parts["metrics"] == whole["metrics"]
     assert not (recipes.BUILD / "small.state").exists()
 
