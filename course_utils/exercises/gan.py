@@ -767,7 +767,154 @@ def wasserstein_cases(g: torch.Generator) -> list[Case]:
     ]
 
 
-# 3.7 The Fréchet distance -------------------------------------------------------------------------------------------
+# 3.7 A running average ----------------------------------------------------------------------------------------------
+
+
+class Duel(nn.Module):
+    """Players of V = a · b: `weight` (2, n) holds a, which lowers V, and b, which raises it, by steps of `rate`."""
+
+    def __init__(self, weight: Tensor, rate: float):
+        super().__init__()
+        self.weight, self.rate = nn.Parameter(weight), rate
+
+    def play(self, steps: int):
+        """Yield the weights (2, n) after each step, in turns: one tensor, into which the next step writes."""
+        weights = self.weight.detach().clone()
+        for _ in range(steps):
+            weights[0] -= self.rate * weights[1]
+            weights[1] += self.rate * weights[0]
+            yield weights
+
+    def __repr__(self) -> str:
+        return f"<two players with {self.weight.shape[1]} weights each, steps of {self.rate:g}>"
+
+
+def running_average(players: nn.Module, steps: int, decay: float) -> Tensor:
+    """Return the average of the weights after each step, with shares proportional to decay^(steps - t)."""
+    total, mass = 0.0, 0.0
+    for weights in players.play(steps):
+        total = decay * total + weights  # a new tensor: the next step writes into `weights`
+        mass = decay * mass + 1
+    return total / mass
+
+
+def with_shares(shares: Callable[[Tensor, float], Tensor], players: Duel, steps: int, decay: float) -> Tensor:
+    """Return the sum of the weights after each step times shares (T,), a function of t (T,) and decay."""
+    kept = torch.stack([weights.clone() for weights in players.play(steps)])
+    t = torch.arange(1, steps + 1, dtype=torch.float64)
+    return torch.tensordot(shares(t, decay), kept, dims=1)
+
+
+def running(players: Duel, steps: int, decay: float, first: Callable[[Tensor], Tensor], in_place=False) -> Tensor:
+    """Return the running average decay · average + (1 - decay) · weights, which begins as `first` of the first weights.
+
+    In place it writes into what it began as.
+    """
+    average = None
+    for weights in players.play(steps):
+        if average is None:
+            average = first(weights)
+        elif in_place:
+            average.mul_(decay).add_((1 - decay) * weights)
+        else:
+            average = decay * average + (1 - decay) * weights
+    return average
+
+
+def normalised(shares: Tensor) -> Tensor:
+    """Return shares (T,) that sum to one."""
+    return shares / shares.sum()
+
+
+def last(players: Duel, steps: int, decay: float) -> Tensor:
+    """Return the weights after the last step, which is all that a list of one tensor holds."""
+    return torch.stack(list(players.play(steps))).mean(0)
+
+
+@check.exercise(
+    "3.7",
+    running_average,
+    points=3,
+    hint="write down for steps = 3 what share each of the three weights should have, and what yours gives them. See "
+    "hints 1 to 3.",
+    mistakes=(
+        Mistake(
+            last,
+            "These are the weights after the last step. `play` yields one tensor, into which each step writes: what "
+            "you keep of it changes as well, unless you keep a copy. See hint 1.",
+        ),
+        Mistake(
+            partial(with_shares, lambda t, decay: (1 - decay) * decay ** (len(t) - t)),
+            "Your shares sum to 1 − decay^steps: the average begins at 0, and at first it is pulled there. See hint 3.",
+        ),
+        Mistake(
+            partial(running, first=Tensor.clone),
+            "The first weights got the share decay^(steps − 1), 1/(1 − decay) times what is theirs: an average that "
+            "begins with them forgets them slowly. See hint 3.",
+        ),
+        Mistake(
+            partial(running, first=lambda weights: weights),
+            "Your average began as the players' own tensor, which had moved on when you looked at it again: begin with "
+            "a copy, and with the right share. See hints 1 and 3.",
+        ),
+        Mistake(
+            partial(running, first=lambda weights: weights, in_place=True),
+            "Your average is the players' own tensor, so what you write into it changes their game. See hint 1.",
+        ),
+        Mistake(
+            lambda players, steps, decay: (
+                decay**steps * players.weight.detach()
+                + with_shares(lambda t, decay: (1 - decay) * decay ** (len(t) - t), players, steps, decay)
+            ),
+            "Your average begins with the weights before the first step, which are not to count.",
+        ),
+        Mistake(
+            partial(with_shares, lambda t, decay: normalised((1 - decay) ** (len(t) - t))),
+            "Your decay and 1 − decay are exchanged: the nearer decay is to 1, the longer the memory.",
+        ),
+        Mistake(
+            partial(with_shares, lambda t, decay: normalised(decay**t)),
+            "Your oldest weights count most. What power of decay should the newest have?",
+        ),
+        Mistake(
+            partial(with_shares, lambda t, decay: decay ** (len(t) - t)),
+            "This is the weighted sum; to be an average its shares must sum to 1.",
+        ),
+        Mistake(
+            partial(with_shares, lambda t, decay: decay ** (len(t) - t) / len(t)),
+            "You divided by the number of steps. An average is divided by the sum of its shares.",
+        ),
+        Mistake(
+            partial(with_shares, lambda t, decay: normalised(torch.ones_like(t))),
+            "This is the plain mean, in which the first weights count as much as the last: where is decay?",
+        ),
+    ),
+    errors=(
+        ("leaf Variable that requires grad", "You wrote into the players' own parameters. Begin with zeros or a copy."),
+        (
+            "division by zero",
+            "For decay = 1 the sum of the shares is steps, but (1 − decay^steps)/(1 − decay) is 0/0. Add the shares up "
+            "as they come: see hint 3.",
+        ),
+    ),
+)
+def running_average_cases(g: torch.Generator) -> list[Case]:
+    """A long memory and a short one, few steps, one, and decay at its ends."""
+    duel = Duel(normal(2, 3, generator=g), 0.3)
+    slow = Duel(normal(2, 1, generator=g), 0.1)
+    decay = 0.85 + 0.1 * torch.rand((), generator=g).item()
+    ends = "1 − decay^steps and 1 − decay are both 0 here: add the shares up as they come. See hint 3."
+    return [
+        Case("20 steps", (duel, 20, decay)),
+        Case("three steps", (duel, 3, 0.8)),
+        Case("200 small steps, a long memory", (slow, 200, 0.99)),
+        Case("one step: the weights after it", (duel, 1, 0.9)),
+        Case("decay = 1: all weights count alike", (duel, 12, 1.0), ends),
+        Case("decay = 0: only the last weights count", (duel, 12, 0.0)),
+    ]
+
+
+# 3.8 The Fréchet distance -------------------------------------------------------------------------------------------
 
 
 def frechet(features_1: Tensor, features_2: Tensor) -> Tensor:
@@ -824,7 +971,7 @@ def frechet_with_ridge(ridge: float, *features: Tensor) -> Tensor:
 
 
 @check.exercise(
-    "3.7",
+    "3.8",
     frechet,
     points=4,
     hint="check mean term, the two traces and the cross term apart from each other: see hints 1 to 3.",
@@ -937,151 +1084,4 @@ def frechet_cases(g: torch.Generator) -> list[Case]:
         Case("fewer examples than features: singular covariances", (few, 1 + normal(6, 8, generator=g)), singular),
         Case("one covariance singular", (few, normal(30, 8, generator=g)), singular),
         Case("the same set twice", (mixed, mixed)),
-    ]
-
-
-# 3.9 A running average ----------------------------------------------------------------------------------------------
-
-
-class Duel(nn.Module):
-    """Players of V = a · b: `weight` (2, n) holds a, which lowers V, and b, which raises it, by steps of `rate`."""
-
-    def __init__(self, weight: Tensor, rate: float):
-        super().__init__()
-        self.weight, self.rate = nn.Parameter(weight), rate
-
-    def play(self, steps: int):
-        """Yield the weights (2, n) after each step, in turns: one tensor, into which the next step writes."""
-        weights = self.weight.detach().clone()
-        for _ in range(steps):
-            weights[0] -= self.rate * weights[1]
-            weights[1] += self.rate * weights[0]
-            yield weights
-
-    def __repr__(self) -> str:
-        return f"<two players with {self.weight.shape[1]} weights each, steps of {self.rate:g}>"
-
-
-def running_average(players: nn.Module, steps: int, decay: float) -> Tensor:
-    """Return the average of the weights after each step, with shares proportional to decay^(steps - t)."""
-    total, mass = 0.0, 0.0
-    for weights in players.play(steps):
-        total = decay * total + weights  # a new tensor: the next step writes into `weights`
-        mass = decay * mass + 1
-    return total / mass
-
-
-def with_shares(shares: Callable[[Tensor, float], Tensor], players: Duel, steps: int, decay: float) -> Tensor:
-    """Return the sum of the weights after each step times shares (T,), a function of t (T,) and decay."""
-    kept = torch.stack([weights.clone() for weights in players.play(steps)])
-    t = torch.arange(1, steps + 1, dtype=torch.float64)
-    return torch.tensordot(shares(t, decay), kept, dims=1)
-
-
-def running(players: Duel, steps: int, decay: float, first: Callable[[Tensor], Tensor], in_place=False) -> Tensor:
-    """Return the running average decay · average + (1 - decay) · weights, which begins as `first` of the first weights.
-
-    In place it writes into what it began as.
-    """
-    average = None
-    for weights in players.play(steps):
-        if average is None:
-            average = first(weights)
-        elif in_place:
-            average.mul_(decay).add_((1 - decay) * weights)
-        else:
-            average = decay * average + (1 - decay) * weights
-    return average
-
-
-def normalised(shares: Tensor) -> Tensor:
-    """Return shares (T,) that sum to one."""
-    return shares / shares.sum()
-
-
-def last(players: Duel, steps: int, decay: float) -> Tensor:
-    """Return the weights after the last step, which is all that a list of one tensor holds."""
-    return torch.stack(list(players.play(steps))).mean(0)
-
-
-@check.exercise(
-    "3.9",
-    running_average,
-    points=3,
-    hint="write down for steps = 3 what share each of the three weights should have, and what yours gives them. See "
-    "hints 1 to 3.",
-    mistakes=(
-        Mistake(
-            last,
-            "These are the weights after the last step. `play` yields one tensor, into which each step writes: what "
-            "you keep of it changes as well, unless you keep a copy. See hint 1.",
-        ),
-        Mistake(
-            partial(with_shares, lambda t, decay: (1 - decay) * decay ** (len(t) - t)),
-            "Your shares sum to 1 − decay^steps: the average begins at 0, and at first it is pulled there. See hint 3.",
-        ),
-        Mistake(
-            partial(running, first=Tensor.clone),
-            "The first weights got the share decay^(steps − 1), 1/(1 − decay) times what is theirs: an average that "
-            "begins with them forgets them slowly. See hint 3.",
-        ),
-        Mistake(
-            partial(running, first=lambda weights: weights),
-            "Your average began as the players' own tensor, which had moved on when you looked at it again: begin with "
-            "a copy, and with the right share. See hints 1 and 3.",
-        ),
-        Mistake(
-            partial(running, first=lambda weights: weights, in_place=True),
-            "Your average is the players' own tensor, so what you write into it changes their game. See hint 1.",
-        ),
-        Mistake(
-            lambda players, steps, decay: (
-                decay**steps * players.weight.detach()
-                + with_shares(lambda t, decay: (1 - decay) * decay ** (len(t) - t), players, steps, decay)
-            ),
-            "Your average begins with the weights before the first step, which are not to count.",
-        ),
-        Mistake(
-            partial(with_shares, lambda t, decay: normalised((1 - decay) ** (len(t) - t))),
-            "Your decay and 1 − decay are exchanged: the nearer decay is to 1, the longer the memory.",
-        ),
-        Mistake(
-            partial(with_shares, lambda t, decay: normalised(decay**t)),
-            "Your oldest weights count most. What power of decay should the newest have?",
-        ),
-        Mistake(
-            partial(with_shares, lambda t, decay: decay ** (len(t) - t)),
-            "This is the weighted sum; to be an average its shares must sum to 1.",
-        ),
-        Mistake(
-            partial(with_shares, lambda t, decay: decay ** (len(t) - t) / len(t)),
-            "You divided by the number of steps. An average is divided by the sum of its shares.",
-        ),
-        Mistake(
-            partial(with_shares, lambda t, decay: normalised(torch.ones_like(t))),
-            "This is the plain mean, in which the first weights count as much as the last: where is decay?",
-        ),
-    ),
-    errors=(
-        ("leaf Variable that requires grad", "You wrote into the players' own parameters. Begin with zeros or a copy."),
-        (
-            "division by zero",
-            "For decay = 1 the sum of the shares is steps, but (1 − decay^steps)/(1 − decay) is 0/0. Add the shares up "
-            "as they come: see hint 3.",
-        ),
-    ),
-)
-def running_average_cases(g: torch.Generator) -> list[Case]:
-    """A long memory and a short one, few steps, one, and decay at its ends."""
-    duel = Duel(normal(2, 3, generator=g), 0.3)
-    slow = Duel(normal(2, 1, generator=g), 0.1)
-    decay = 0.85 + 0.1 * torch.rand((), generator=g).item()
-    ends = "1 − decay^steps and 1 − decay are both 0 here: add the shares up as they come. See hint 3."
-    return [
-        Case("20 steps", (duel, 20, decay)),
-        Case("three steps", (duel, 3, 0.8)),
-        Case("200 small steps, a long memory", (slow, 200, 0.99)),
-        Case("one step: the weights after it", (duel, 1, 0.9)),
-        Case("decay = 1: all weights count alike", (duel, 12, 1.0), ends),
-        Case("decay = 0: only the last weights count", (duel, 12, 0.0)),
     ]

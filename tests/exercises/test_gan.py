@@ -126,7 +126,7 @@ def test_average_of_players_by_a_geometric_series_of_matrices(steps, decay, g):
     power = np.linalg.matrix_power
     total = (power(step, steps + 1) - decay**steps * step) @ np.linalg.inv(step - decay * np.eye(2))
     expected = total @ start.numpy() * (1 - decay) / (1 - decay**steps)
-    np.testing.assert_allclose(EXERCISES["3.9"].reference(players, steps, decay), expected, rtol=1e-9)
+    np.testing.assert_allclose(EXERCISES["3.7"].reference(players, steps, decay), expected, rtol=1e-9)
 
 
 def test_average_of_one_whole_circle_is_near_the_equilibrium():
@@ -134,7 +134,7 @@ def test_average_of_one_whole_circle_is_near_the_equilibrium():
     players = Duel(torch.tensor([[1.0], [0.0]]).double(), float(rotation(2 * np.pi / 50)[1, 0]))
     *_, last = players.play(50)
     torch.testing.assert_close(last, players.weight.detach(), atol=1e-12, rtol=0)
-    assert EXERCISES["3.9"].reference(players, 50, 1.0).abs().max() < 1e-12
+    assert EXERCISES["3.7"].reference(players, 50, 1.0).abs().max() < 1e-12
 
 
 def test_players_yield_one_tensor_and_stay_as_they_were():
@@ -175,7 +175,7 @@ def test_frechet_by_matrix_root(g):
     c_1, c_2 = np.cov(a.numpy(), rowvar=False), np.cov(b.numpy(), rowvar=False)
     squared = np.sum((a.mean(0) - b.mean(0)).numpy() ** 2)
     expected = squared + np.trace(c_1 + c_2 - 2 * np.real(scipy.linalg.sqrtm(c_1 @ c_2)))
-    assert EXERCISES["3.7"].reference(a, b).item() == pytest.approx(expected, rel=1e-8)
+    assert EXERCISES["3.8"].reference(a, b).item() == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.7, np.pi / 2])
@@ -187,4 +187,4 @@ def test_frechet_of_sets_on_two_lines_in_closed_form(angle, g):
     a, b = s[:, None] * e_1, r[:, None] * e_2
     traces = s.var() + r.var() - 2 * s.std() * r.std() * abs(np.cos(angle))
     expected = (s.mean() * e_1 - r.mean() * e_2).square().sum() + traces
-    assert EXERCISES["3.7"].reference(a, b).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert EXERCISES["3.8"].reference(a, b).item() == pytest.approx(expected.item(), rel=1e-6)

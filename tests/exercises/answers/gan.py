@@ -533,7 +533,7 @@ def earth_in_place(x, y):
     return x.abs_().mean()
 
 
-# 3.7 ---------------------------------------------------------------------------------------------------------------
+# 3.8 ---------------------------------------------------------------------------------------------------------------
 
 
 def root(c):
@@ -631,7 +631,7 @@ def distance_in_place(a, b):
     return (means[0] - means[1]).square().sum() + distance(a, b)
 
 
-# 3.9 ---------------------------------------------------------------------------------------------------------------
+# 3.7 ---------------------------------------------------------------------------------------------------------------
 
 
 def average_by_sums(players, steps, decay):
@@ -835,7 +835,7 @@ RIGHT = {
         "argsort": earth_by_argsort,
         "single precision": earth_in_single_precision,
     },
-    "3.7": {
+    "3.8": {
         "eigh, eigvalsh": distance,
         "eigenvalues of the product": distance_by_product,
         "nuclear norm": distance_by_nuclear_norm,
@@ -848,7 +848,7 @@ RIGHT = {
         "covariance by a loop": distance_with(covariance=covariance_by_loop),
         "trace of the outer root": distance_with(outer=lambda c: root(c).trace()),
     },
-    "3.9": {
+    "3.7": {
         "two running sums": average_by_sums,
         "copies, shares at the end": average_by_copies,
         "from zero, corrected as in Adam": average_corrected,
@@ -1034,7 +1034,7 @@ WRONG = {
         ),
         "in place": (earth_in_place, CHANGED),
     },
-    "3.7": {
+    "3.8": {
         "ridge of 1e-6": (distance_with(covariance=covariance_with_ridge(1e-6)), "You added a little to the diagonal"),
         "ridge of 1e-3": (distance_with(covariance=covariance_with_ridge(1e-3)), "You added a little to the diagonal"),
         "ridge of 1e-8": (distance_with(covariance=covariance_with_ridge(1e-8)), "Eigenvalues of 0 must stay 0"),
@@ -1083,7 +1083,7 @@ WRONG = {
         "as if with the same axes": (distance_with_the_same_axes, "apart from each other"),
         "in place": (distance_in_place, CHANGED),
     },
-    "3.9": {
+    "3.7": {
         "a list of one tensor": (average_of_a_list, "which each step writes"),
         "written into by lerp": (average_by_lerp_into_the_live_tensor, "which each step writes"),
         "begun with the live tensor": (average_from_the_live_tensor, "began as the players' own tensor"),
