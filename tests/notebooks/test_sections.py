@@ -69,10 +69,12 @@ def test_functions_cite_equations_whose_checks_call_them(lecture):
     assert len(cited & set(called)) >= 5, "the docstrings of what implements an equation end with its number"
 
 
+@pytest.mark.lecture
 def test_every_section_runs_after_the_set_up_alone(ran):
     assert ran["errors"] == {}
 
 
+@pytest.mark.lecture
 def test_every_check_notices_a_doubled_side_and_a_turned_sign(ran):
     known = {tag: sorted(reasons) for tag, reasons in BLIND.items()}
     assert {tag: missed for tag, missed in ran["blind"].items() if known.get(tag) != missed} == {}
