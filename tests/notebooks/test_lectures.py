@@ -150,11 +150,12 @@ def test_pictures_have_alt_text_and_nothing_failed(student, twin):
 
 
 def test_the_twin_printed_what_the_student_notebook_printed(student, twin):
-    """In the cells that both have; nbval runs the student's and compares them strictly."""
+    """In the cells that both have; nbval runs the student's and compares them strictly. Points differ, of course."""
     solved, compared = {cell.id: cell for cell in code_cells(twin)}, 0
     for cell in code_cells(student):
         other = solved[cell.id]
-        if cell.source == other.source and "nbval-ignore-output" not in cell.metadata.get("tags", []):
+        told_apart = "nbval-ignore-output" in cell.metadata.get("tags", []) or "check.progress()" in cell.source
+        if cell.source == other.source and not told_apart:
             assert told(other) == told(cell), cell.id
             compared += 1
     assert compared > 10
