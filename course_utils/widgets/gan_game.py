@@ -206,8 +206,8 @@ def gan_explorer(seed: int = 0) -> Explorer:
         title="The optimal discriminator, the game's value and the generator's gradient",
         controls={
             "data": widgets.Dropdown(options=[(v[0], kind) for kind, v in DATA.items()], description="data"),
-            "mean": slider("mean, generated", 4.0, -10, 10),
-            "width": slider("width, generated", 1.0, *WIDTHS),
+            "mean": slider("mean of G", 4.0, -10, 10),
+            "width": slider("width of G", 1.0, *WIDTHS),
             "sharpness": slider("D trained", 1.0, 0, 1, 0.05),
         },
         compute=compute_gan,

@@ -7,8 +7,8 @@ import pytest
 pytestmark = pytest.mark.browser
 SOURCES = ("gan_explorer()", "film_explorer(", "interpolation_explorer(", "switchboard(")
 SLIDERS = [
-    ("gan_explorer()", "mean, generated"),
-    ("gan_explorer()", "width, generated"),
+    ("gan_explorer()", "mean of G"),
+    ("gan_explorer()", "width of G"),
     ("gan_explorer()", "D trained"),
     ("film_explorer(", "training"),
     ("interpolation_explorer(", "t"),
