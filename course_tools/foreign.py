@@ -77,8 +77,8 @@ def foreign(
         require(stored is not None, f"{lecture.student} is not there: make notebooks")
         expected = run_under("native", with_parameters(stored, values), lecture) if values else stored
         for setting in settings:
-            nb = with_parameters(stored, values) if values else with_parameters(stored, {})
-            yield lecture.name, setting, list(findings(expected, run_under(setting, nb, lecture)))
+            found = run_under(setting, with_parameters(stored, values or {}), lecture)
+            yield lecture.name, setting, list(findings(expected, found))
 
 
 def run_under(setting: str, nb: NotebookNode, lecture: Lecture) -> NotebookNode:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
@@ -20,13 +19,13 @@ import pytest
 from filelock import FileLock
 
 from course_tools import notebooks
+from course_tools.foreign import COMPARED, sanitizers
 from course_tools.notebook_source import exercise_of, inject, read_source, tags_in, verified_in
 from course_tools.notebooks import ROOT, Lecture, NotebookError, code_cells
 
 LECTURES = sorted(path.stem for path in (ROOT / "solutions").glob("[0-9][0-9]_*.md"))
 PARAMETERS = {"dataset", "device", "seed", "budget", "data_root"}
 SHORT = 0.05  # of the trainings
-COMPARED = ("text/plain", "text/markdown")
 COLAB = ["ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython==7.34.0", "traitlets==5.7.1", "anywidget==0.9.21"]
 COLAB_NEEDS = ["backcall==0.2.0", "decorator==4.4.2", "ipython-genutils==0.2.0", "pickleshare==0.7.5"]
 OFFLINE = r"from versions: none|NewConnectionError|Connection refused|Temporary failure in name resolution|timed out"
@@ -34,9 +33,6 @@ COLAB_PROOF = """
 import anywidget, IPython, ipykernel, ipywidgets, traitlets
 print("versions", *(m.__version__ for m in (ipywidgets, ipykernel, IPython, traitlets, anywidget)))
 """
-RULES = ConfigParser(interpolation=None)
-RULES.read(Path(__file__).with_name("nbval_sanitize.cfg"), "utf-8")
-SANITIZE = [(re.compile(RULES[name]["regex"]), RULES[name]["replace"]) for name in RULES.sections()]
 # The univariate Gaussian KL in course_utils/divergences.py (1.6a), and the same line with a sign turned over.
 KL_GAUSSIAN = re.compile(r"^(    return 0\.5 \* \(ratio\*\*2 .*\)) - (ratio\.log\(\))$", re.M)
 KL_GAUSSIAN_WRONG = r"\1 + \2"
@@ -75,7 +71,7 @@ def told(cell) -> list[str]:
     """Return the texts among a cell's outputs, as nbval compares them, without the verdict on an exercise."""
     texts = [output.text if output.output_type == "stream" else output.data for output in cell.outputs]
     texts = [text if isinstance(text, str) else repr([text.get(kind) for kind in COMPARED]) for text in texts]
-    for regex, replacement in SANITIZE:
+    for regex, replacement in sanitizers():
         texts = [regex.sub(replacement, text) for text in texts]
     return [re.sub(r"^[○✓✗] Exercise .*\n", "", text, flags=re.M) for text in texts]
 
