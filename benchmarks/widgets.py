@@ -19,13 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"
 
 import lab  # noqa: E402  (beside the browser tests)
 
-from course_utils.widgets import divergences, vae  # noqa: E402
+from course_utils.widgets import divergences, gan_game, vae  # noqa: E402
 from course_utils.widgets.shell import Explorer  # noqa: E402
 
 PRESSES, MOVES = 30, 40
 WIDGETS = {  # constructor, label and name of the slider to press
     "W-KL": (divergences.kl_explorer, "separation", "separation"),
     "W-ELBO": (divergences.elbo_explorer, "mean of q", "mu"),
+    "W-GAN": (gan_game.gan_explorer, "mean of G", "mean"),
 }
 WATCH = """image => {
   const keys = window.keys = [], changes = window.changes = [];

@@ -107,12 +107,10 @@ def findings(expected: NotebookNode, found: NotebookNode) -> Iterator[Finding]:
 
 def texts(cell: NotebookNode) -> list[str]:
     """Return the lines of a cell's texts, as the tests compare them: without pictures, widgets, times, addresses."""
-    parts = []
+    printed = (output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout")
+    parts = ["".join(printed)]  # in how many pieces a print arrives depends on the moment
     for output in cell.outputs:
-        if output.output_type == "stream" and output.name == "stdout":
-            parts.append(output.text)
-        elif "data" in output:
-            parts += [output.data[kind] for kind in COMPARED if kind in output.data]
+        parts += [output.data[kind] for kind in COMPARED if kind in output.get("data", {})]
     text = "\n".join(part.rstrip("\n") for part in parts)
     for regex, replacement in sanitizers():
         text = regex.sub(replacement, text)

@@ -120,7 +120,7 @@ def generator_loss(kind: str, fake: Tensor) -> Tensor:
     """Return what the generator minimises, (): the discriminator's logits or scores of its examples, (B,).
 
     minimax: log(1 - D); non-saturating: -log D; wasserstein and hinge: minus the score. Raises ``ValueError`` for an
-    unknown kind. Slopes of the first two in the logit: -D and -(1 - D). (3.3a), (3.3b)
+    unknown kind. The slopes of the first two in the logit are (3.3a), (3.3b)
     """
     if choose(kind, LOSSES, "loss") == "minimax":
         return F.logsigmoid(-fake).mean()

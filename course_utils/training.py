@@ -60,7 +60,8 @@ def steps(
     require(bool(budget) and min(budget) > 0, f"steps = {steps}, seconds = {seconds}; give at least one, positive")
     require(n >= 1 and batch_size >= 1, f"n = {n}, batch_size = {batch_size}; both must be at least 1")
     start = time.perf_counter()
-    while (share := spent(done, start, steps, seconds)) < 1:
+    share = spent(done, start, steps, seconds)
+    while share < 1:
         set_rate(optimiser, share)
         value = loss(batch(done, n, batch_size, generator.initial_seed()))
         optimiser.zero_grad()
@@ -68,7 +69,8 @@ def steps(
         number = finite(value, optimiser)
         optimiser.step()
         done += 1
-        yield Step(done, number, min(1.0, spent(done, start, steps, seconds)))
+        share = spent(done, start, steps, seconds)
+        yield Step(done, number, min(1.0, share))
 
 
 _steps = steps  # for functions that have an argument of that name
@@ -152,7 +154,7 @@ def run(
     ``after_step(number of steps done)`` is called after each, for previews and for what follows the steps; a number
     that it returns is shown and kept as a metric. Without a `label` no bar is shown. Ctrl-C raises ``Interrupted``.
     """
-    taken, metrics, start = [], [], time.perf_counter()
+    taken, metrics, start, stopped = [], [], time.perf_counter(), False
     try:
         with bar(label) as line:
             for step in progress:
@@ -164,9 +166,11 @@ def run(
                 line.set_postfix(shown | ({"metric": f"{metrics[-1][1]:.4g}"} if metrics else {}), refresh=False)
                 line.update(step.share - line.n)
     except KeyboardInterrupt:
-        history = History(taken, time.perf_counter() - start, metrics)
-        raise Interrupted(label or "training", history) from None
-    return History(taken, time.perf_counter() - start, metrics)
+        stopped = True
+    history = History(taken, time.perf_counter() - start, metrics)
+    if stopped:
+        raise Interrupted(label or "training", history)
+    return history
 
 
 def fit(

@@ -1,5 +1,7 @@
 """Lectures under other settings: what differs is found, what stops is told, and all cells are tried."""
 
+from functools import partial
+
 import nbformat
 import pytest
 
@@ -50,6 +52,16 @@ def test_a_cell_that_stops_does_not_hide_the_others(lecture):
 def test_with_other_parameters_the_native_run_is_compared(lecture):
     ((_, _, found),) = foreign.foreign([lecture], ["two-threads"], {"seed": 3})
     assert [f.cell for f in found if f.matters] == ["s7-2-code-1"]  # not the cell that prints the seed
+
+
+def test_in_how_many_pieces_a_print_arrives_is_no_difference():
+    stream = partial(nbformat.v4.new_output, "stream", name="stdout")
+    result = nbformat.v4.new_output("execute_result", data={"text/plain": "7"})
+    whole, pieces, other = (
+        nbformat.v4.new_code_cell(outputs=[*(stream(text=text) for text in texts), result])
+        for texts in (["a b\nc\n"], ["a ", "b\n", "c\n"], ["a ", "b\n", "d\n"])
+    )
+    assert foreign.texts(whole) == foreign.texts(pieces) == ["a b", "c", "7"] != foreign.texts(other)
 
 
 def test_releases():
