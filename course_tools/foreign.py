@@ -43,7 +43,6 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "COURSE_THREADS": "1"}
 COMPARED = ("text/plain", "text/markdown")
 LINES = 4  # of a difference that are shown
 SANITIZE = Path("tests") / "notebooks" / "nbval_sanitize.cfg"
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch without the CUDA libraries
 
 
 class Finding(NamedTuple):
@@ -180,7 +179,7 @@ def environment_of(release: str) -> Path:
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [*pip, f"--extra-index-url={CPU_INDEX}", *wanted],
+        [*pip, *wanted],
     ):
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         if done.returncode:

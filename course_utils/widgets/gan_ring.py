@@ -250,7 +250,7 @@ def switchboard(seed: int = 0, steps: int = RING_STEPS) -> Switchboard:
     presets = {
         "Momentum 0.9: the samples run after the discriminator and never settle": {},
         "One remedy, no momentum: the modes are found": {"momentum": 0.0},
-        "And the R1 penalty: about the same after so few steps": {"momentum": 0.0, "r1": True},
+        "And the R1 penalty: all modes as well": {"momentum": 0.0, "r1": True},
     }
     start = PLAIN | {"seed": seed}
     for rules in presets.values():
@@ -278,7 +278,7 @@ def switchboard(seed: int = 0, steps: int = RING_STEPS) -> Switchboard:
             "Three trainings on a ring of eight Gaussians: samples over the data and the discriminator's belief, modes "
             "covered and quality over the steps, samples near each mode. With momentum 0.9 the samples stay in one "
             "cloud; without momentum they reach all eight modes, unevenly and with many samples between "
-            "them; with the R1 penalty besides, about the same."
+            "them; with the R1 penalty besides they reach all eight as well."
         ),
         seed=seed,
     )

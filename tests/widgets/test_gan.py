@@ -565,10 +565,11 @@ def test_bad_rules(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_the_switchboards_presets_show_what_their_titles_say():
     """With room for other processors' rounding: over ten seeds momentum 0.9 covered one mode, the others nearly all."""
     board = gan_ring.switchboard()
-    wild, calm, even = (gan_ring.ring_result({**board.state, **rules}) for _, rules in board.presets)
+    wild, calm, penalised = (gan_ring.ring_result({**board.state, **rules}) for _, rules in board.presets)
     assert wild.looks[-5:, 1].max() <= 4 and wild.looks[-5:, 2].max() < 0.6
-    assert min(calm.looks[-1, 1], even.looks[-1, 1]) >= 6 and min(calm.looks[-1, 2], even.looks[-1, 2]) > 0.5
-    assert even.counts.std() < calm.counts.std()
+    for ring in (calm, penalised):
+        assert ring.looks[-1, 1] >= 6 and ring.looks[-1, 2] > 0.5
