@@ -112,6 +112,7 @@ def test_frechet_distance_is_a_distance_and_does_not_depend_on_the_axes(n, d):
         torch.testing.assert_close(same, distance, atol=1e-6 * scale.item(), rtol=0)
 
 
+@pytest.mark.slow
 def test_frechet_distance_of_two_samples_of_one_gaussian_in_one_dimension_has_its_exact_mean():
     """E (m_1 - m_2)² + E (s_1 - s_2)² = 2 / N + 2 (1 - c_4(N)²), c_4 the mean of a sample's standard deviation."""
     for n in (5, 20, 80):

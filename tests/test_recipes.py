@@ -160,6 +160,7 @@ def test_conditional_samples_show_the_class_asked_for():
         model.sample(1, data.generator(0), torch.tensor([10]))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_samples_of_the_shipped_gan_are_better_than_those_of_the_vaes():
     """Judged without MNIST, with the features of its test images that come with the classifier."""

@@ -227,6 +227,7 @@ def test_both_ends_of_every_control_work(explorer):
     explorer.reset()
 
 
+@pytest.mark.slow
 def test_surprises_are_valid_and_follow_the_seed(explorer):
     explorer.reset()
     make = W.kl_explorer if "kind" in explorer.controls else W.elbo_explorer
