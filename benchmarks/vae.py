@@ -259,7 +259,7 @@ def same_estimate(rival: str, ours: list[float], theirs: list[float]) -> str:
 # The race to 100 nats ------------------------------------------------------------------------------------------------
 
 BOUND = 100.0  # nats per test image
-COURSE = {"epochs": 16, "lr": 2e-3}  # the schedule ends at the bound: it has no reason to stop before
+COURSE = {"epochs": 10, "lr": 2e-3}  # the schedule ends at the bound: it has no reason to stop before
 LONGEST = 50  # epochs, those of the README of pythae
 DOCUMENTED = {  # the trainer of pythae's README (github.com/clementchadebec/benchmark_VAE), without workers and files
     "learning_rate": 1e-3,
