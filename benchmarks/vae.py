@@ -314,8 +314,7 @@ def race_of_pythae(model: nn.Module, grey: Tensor, folder: str, judge: Callable[
     seconds, reached, epoch = 0.0, math.inf, 0
     while reached > BOUND and epoch < LONGEST:
         epoch, start = epoch + 1, time.process_time()
-        metrics = {"train_epoch_loss": trainer.train_step(epoch)}
-        trainer.schedule_step(metrics["train_epoch_loss"])
+        trainer._schedulers_step(trainer.train_step(epoch))
         trainer.callback_handler.on_epoch_end(trainer.training_config)
         seconds, reached = seconds + time.process_time() - start, judge()
         print(f"pythae, epoch {epoch}: {seconds:.0f} s, {reached:.2f} nats", flush=True)
