@@ -326,12 +326,13 @@ def grade(
     """
     from course_tools.grading.judge.engines import Limits
     from course_tools.grading.run import grade_folder
+    from course_tools.grading.visible import visible
 
     require(jobs is None or jobs >= 1, f"--jobs {jobs}: at least 1 is needed")
     limits = Limits(parallel=jobs or Limits.parallel, chunk=chunk, memory=f"{how['memory'] + 2048}M")
     options, here = options_of(seed, **how), jobs or os.cpu_count() or 1
     outcome = grade_folder(submissions, lecture, out, options, here, engine, limits, scheduler)
-    print("\n".join(outcome.lines))
+    print(visible("\n".join(outcome.lines)))
     return 0 if outcome.complete else FAILED
 
 

@@ -312,9 +312,9 @@ def test_the_instructor_sees_who_needs_an_eye():
     everyone = entries([quiet, loud], {}, {})
     assert pages.concerns(everyone[0], False) == []
     assert pages.concerns(everyone[1], False) == ["said", "1.1: said flag", "graded unsandboxed"]
-    page = Page(pages.instructor_page(everyone, {"zoe": Student("Zoe")}, []))
-    assert "Zoe" in page.words
-    assert "named in students.csv, but not graded" in page.text
+    page = Page(pages.instructor_page(everyone, {"zoe": Student("Zoe", file="z.ipynb")}, []))
+    assert "Zoe (zoe)" in page.words
+    assert "Named in students.csv, but not graded" in page.text
     assert any(name == "aria-label" and value.startswith("Histogram") for name, value in page.attributes)
 
 

@@ -18,6 +18,7 @@ from course_tools.grading.book.written import Marks, merge, read_marks, table, w
 from course_tools.grading.hand_in.roster import TABLE, Student, read_students
 from course_tools.grading.hand_in.submission import written_text
 from course_tools.grading.spreadsheets import well_formed
+from course_tools.grading.visible import visible
 from course_tools.notebook_source import exercise_of
 from course_tools.notebooks import find_lecture, read_notebook
 from course_utils.errors import require
@@ -110,5 +111,5 @@ def publish(out: Path, students_csv: Path | None = None, marks: Path | None = No
     for path, content in files.items():
         atomically(path, content if isinstance(content, bytes) else well_formed(content))
     for line in notices(everyone, absent, bool(students)):
-        print(line)
+        print(visible(line))
     return list(files)

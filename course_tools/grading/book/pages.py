@@ -14,14 +14,15 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from course_tools.grading.book.concerns import concerns
-from course_tools.grading.book.entries import Entry, mixed_seeds
+from course_tools.grading.book.concerns import concerns, groups
+from course_tools.grading.book.entries import Entry, mixed
 from course_tools.grading.book.records import STATUSES, Call, Result
 from course_tools.grading.book.similarity import COSINE, EVIDENCE, Pair
 from course_tools.grading.book.tables import counted, number, plural
 from course_tools.grading.book.wording import came_back, is_of_a_name, message_of, unknown_name
 from course_tools.grading.book.written import Mark, is_empty, shown
 from course_tools.grading.hand_in.roster import Student
+from course_tools.grading.visible import visible
 
 SIGNS = {
     "correct": "✓",
@@ -133,9 +134,11 @@ def environment() -> Environment:
     """Return jinja2 with the templates, escaping on, and what they call."""
     folder = Path(__file__).with_name("templates")
     options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    options["finalize"] = lambda value: visible(value) if isinstance(value, str) else value
     env = Environment(loader=FileSystemLoader(folder), **options)
     env.filters |= {"points": number, "code": highlight, "cut": cut, "link": feedback_link}
     env.filters |= {"counted": counted, "plural": lambda count, noun: plural(noun, count)}
+    env.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # "NameError" stays as it is
     env.globals |= {
         "SIGNS": SIGNS,
         "kind": lambda status: KINDS.get(status, "bad"),
@@ -248,18 +251,18 @@ def histogram(everyone: Sequence[Entry]) -> Histogram:
 def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pairs: Sequence[Pair]) -> str:
     """Return the class on one page: points, exercises, submissions that need an eye, pairs of similar answers."""
     all_unsandboxed = all(entry.record.isolation == "unsandboxed" for entry in everyone)
-    looked_at = [(entry, concerns(entry, all_unsandboxed)) for entry in everyone]
+    groups_ = groups(everyone, absent, all_unsandboxed)
     return render(
         "instructor.html",
         everyone=everyone,
         lecture=everyone[0].record.lecture,
-        absent=absent,
         histogram=histogram(everyone),
         exercises=[exercise_summary(id, everyone) for id in everyone[0].tasks],
         unmarked=sum(1 for e in everyone for id in e.questions if id in e.record.written and e.points[id] is None),
-        concerns=[(entry, reasons) for entry, reasons in looked_at if reasons],
+        groups=groups_,
+        eye=sum(1 for entry in everyone if concerns(entry, all_unsandboxed)) + len(absent),
         corrected=[(entry, id, made) for entry in everyone for id, made in entry.corrections.items()],
-        mixed_seeds=mixed_seeds(everyone),
+        mixed=mixed(everyone),
         all_unsandboxed=all_unsandboxed,
         isolations=sorted({entry.record.isolation for entry in everyone}),
         labels={entry.key: entry.label for entry in everyone},

@@ -70,6 +70,7 @@ class Result:
     printed: str = ""  # the end of what the answer printed
     key: str = ""  # hash of all that the result depends on
     version: str = ""  # of the submission and the seed that it is of
+    course: str = ""  # hash of the course's code and the packages that made it
 
 
 @dataclass

@@ -20,12 +20,17 @@ CHANGED = "answer changed after it was marked: look at the points again, then em
 
 @dataclass(frozen=True)
 class Mark:
-    """What an instructor gave to a written answer. `version` tells which text; `changed` that it is another by now."""
+    """What an instructor gave to a written answer. `version` tells which text; `changed` that it is another by now.
+
+    `conflict` tells of two marks for one answer; its points are open while it stands.
+    """
 
     points: float | None
     comment: str = ""
     version: str = ""
     changed: bool = False
+    marker: str = ""
+    conflict: str = ""
 
 
 Marks = dict[tuple[str, str], Mark]  # by student and exercise
@@ -124,7 +129,7 @@ def points_of(record: Record, exercise: str, marks: Marks) -> float | None:
     """Return the points of a written answer: None if unmarked, changed since, or not found; 0 if it is empty."""
     mark = marks.get((record.student, exercise))
     if mark and mark.points is not None:
-        return None if mark.changed else mark.points
+        return None if mark.changed or mark.conflict else mark.points
     return 0.0 if is_empty(record.written[exercise].text) else None
 
 
