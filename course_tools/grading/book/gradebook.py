@@ -8,10 +8,12 @@ from nbformat import NotebookNode
 
 from course_tools.files import atomically
 from course_tools.grading.book import pages
+from course_tools.grading.book.beside import answers_in, solutions
 from course_tools.grading.book.corrections import gather_corrections
-from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed_seeds, state
+from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed, state
 from course_tools.grading.book.exports import canvas, feedback_zip, grades, moodle
 from course_tools.grading.book.records import Record, read_all
+from course_tools.grading.book.settings import FILE, Settings, read_settings, to_json
 from course_tools.grading.book.similarity import similar_pairs
 from course_tools.grading.book.tables import counted
 from course_tools.grading.book.written import Marks, merge, read_marks, table, without_placeholders
@@ -29,7 +31,7 @@ def notices(everyone: Sequence[Entry], absent: Mapping[str, Student], with_stude
     unfinished = [entry.key for entry in everyone if entry.open]
     nameless = [entry.key for entry in everyone if not (entry.student.canvas_id or entry.student.moodle_id)]
     corrected = sum(len(entry.corrections) for entry in everyone)
-    lines = mixed_seeds(everyone)
+    lines = mixed(everyone)
     if corrected:
         lines.append(f"{counted(corrected, 'grade')} corrected by hand in corrections.csv")
     if unfinished:
@@ -71,11 +73,12 @@ def gather_marks(out: Path, marks: Path | None, records: Sequence[Record]) -> Ma
 
 
 def files_of(
-    out: Path, everyone: Sequence[Entry], absent: Mapping[str, Student], lecture: str
+    out: Path, everyone: Sequence[Entry], absent: Mapping[str, Student], lecture: str, settings: Settings
 ) -> dict[Path, str | bytes]:
     """Return path → content of the tables for spreadsheets and imports, of the pages, and last of published.json."""
     feedback = [(entry, well_formed(pages.feedback_page(entry))) for entry in everyone]
-    pairs = similar_pairs([entry.record for entry in everyone], stubs_of(handout(lecture)))
+    beside = solutions(lecture) | {name: own for folder in settings.beside for name, own in answers_in(folder).items()}
+    pairs = similar_pairs([entry.record for entry in everyone], stubs_of(handout(lecture)), beside)
     return {
         out / "grades.csv": grades(everyone, absent),
         out / "canvas.csv": canvas(everyone),
@@ -88,12 +91,17 @@ def files_of(
     }
 
 
-def publish(out: Path, students_csv: Path | None = None, marks: Path | None = None) -> list[Path]:
+def publish(
+    out: Path,
+    students_csv: Path | None = None,
+    marks: Path | None = None,
+    settings: Settings | None = None,
+) -> list[Path]:
     """Write all tables and pages of the results in OUT; print what is still open; return the paths.
 
-    `students_csv` is kept as OUT/students.csv and used again when none is given; `marks` are points of written answers,
-    those in OUT/written.csv are read anyway, and so are the grades corrected by hand in OUT/corrections.csv. Raises
-    ``ValueError`` or ``FileNotFoundError`` before anything is written.
+    `students_csv` is kept as OUT/students.csv and used again when none is given, and so are `settings`; `marks` are
+    points of written answers, those in OUT/written.csv are read anyway, and so are the grades corrected by hand in
+    OUT/corrections.csv. Raises ``ValueError`` or ``FileNotFoundError`` before anything is written.
     """
     records = read_all(out)
     lectures = sorted({record.lecture for record in records})
@@ -102,12 +110,15 @@ def publish(out: Path, students_csv: Path | None = None, marks: Path | None = No
     records = [without_placeholders(record, placeholders) for record in records]
     given = students_csv or (out / TABLE if (out / TABLE).exists() else None)
     students = read_students(given) if given else {}
+    chosen = settings or read_settings(out)
     found, absent = gather_marks(out, marks, records), absent_of(students, records)
-    everyone = entries(records, students, found, gather_corrections(out, records))
+    everyone = entries(records, students, found, gather_corrections(out, records), chosen.policy)
     files: dict[Path, str | bytes] = {out / "written.csv": table(records, found)}
     if students_csv and students_csv.resolve() != (out / TABLE).resolve():
         files[out / TABLE] = students_csv.read_text("utf-8-sig")
-    files |= files_of(out, everyone, absent, lectures[0])
+    if settings:
+        files[out / FILE] = to_json(settings)
+    files |= files_of(out, everyone, absent, lectures[0], chosen)
     for path, content in files.items():
         atomically(path, content if isinstance(content, bytes) else well_formed(content))
     for line in notices(everyone, absent, bool(students)):

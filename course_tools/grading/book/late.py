@@ -1,22 +1,19 @@
 """Late submissions: when they were due, what lateness costs, and who has more time.
 
-The due date and the penalty are kept in OUT/due.json. When a submission came is the column ``handed_in`` of students.csv,
+When a submission came is the column ``handed_in`` of students.csv,
 who has more time the column ``extension``: another due date, or a time such as "2 days". Where it isn't known when a
 submission came, or the platform and the clock disagree, nothing is taken off, and a person is asked to look.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from pathlib import Path
 
 from course_tools.grading.book.tables import counted, number
 from course_tools.grading.hand_in.roster import Student
 from course_utils.errors import require
 
-FILE = "due.json"
 UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 UNKNOWN = "handed in at an unknown time: nothing was taken off"
 UNKNOWN_LATE = "late, but it is not known by how much: nothing was taken off"
@@ -61,24 +58,6 @@ def policy_of(due: str, per_day: float, most: float) -> Policy:
     require(0 <= per_day <= 100, f"--penalty {per_day:g}: per cent of the possible points a day, 0 to 100")
     require(0 <= most <= 100, f"--at-most {most:g}: per cent of the possible points, 0 to 100")
     return Policy(moment(due, "--due"), per_day, most)
-
-
-def to_json(policy: Policy) -> str:
-    """Return due.json."""
-    said = {"due": policy.due.isoformat(), "per_cent_a_day": policy.per_day, "at_most_per_cent": policy.most}
-    return json.dumps(said, indent=1) + "\n"
-
-
-def read_policy(out: Path) -> Policy | None:
-    """Return the policy in OUT/due.json, None if there is none. Raises ``ValueError`` for another file."""
-    path = out / FILE
-    try:
-        said = json.loads(path.read_text("utf-8"))
-        return policy_of(said["due"], float(said["per_cent_a_day"]), float(said["at_most_per_cent"]))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not what `course gradebook --due` writes ({error}): delete it, give --due") from None
 
 
 def extended(due: datetime, extension: str, where: str) -> datetime:

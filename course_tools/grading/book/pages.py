@@ -14,10 +14,11 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from course_tools.grading.book.beside import SOLUTION
 from course_tools.grading.book.concerns import concerns, groups
 from course_tools.grading.book.entries import Entry, mixed
 from course_tools.grading.book.records import STATUSES, Call, Result
-from course_tools.grading.book.similarity import COSINE, EVIDENCE, Pair
+from course_tools.grading.book.similarity import LIKENESS, EVIDENCE, Pair
 from course_tools.grading.book.tables import counted, number, plural
 from course_tools.grading.book.wording import came_back, is_of_a_name, message_of, unknown_name
 from course_tools.grading.book.written import Mark, is_empty, shown
@@ -252,6 +253,8 @@ def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pa
     """Return the class on one page: points, exercises, submissions that need an eye, pairs of similar answers."""
     all_unsandboxed = all(entry.record.isolation == "unsandboxed" for entry in everyone)
     groups_ = groups(everyone, absent, all_unsandboxed)
+    ours = [pair for pair in pairs if SOLUTION in pair.students]
+    theirs = [pair for pair in pairs if SOLUTION not in pair.students]
     return render(
         "instructor.html",
         everyone=everyone,
@@ -266,7 +269,8 @@ def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pa
         all_unsandboxed=all_unsandboxed,
         isolations=sorted({entry.record.isolation for entry in everyone}),
         labels={entry.key: entry.label for entry in everyone},
-        pairs=pairs[:PAIRS_SHOWN],
-        pairs_left_out=len(pairs[PAIRS_SHOWN:]),
-        thresholds=(COSINE, EVIDENCE),
+        pairs=theirs[:PAIRS_SHOWN],
+        pairs_left_out=len(theirs[PAIRS_SHOWN:]),
+        like_ours=ours,
+        thresholds=(LIKENESS, EVIDENCE),
     )

@@ -1,0 +1,63 @@
+"""Answers to compare a class with: the course's own solutions, an earlier class."""
+
+import json
+from pathlib import Path
+
+from course_tools.grading.hand_in.submission import load
+from course_tools.notebook_source import MARKER_LINE, exercise_of
+from course_tools.notebooks import find_lecture, read_notebook
+from course_utils.errors import require
+
+SOLUTION = "the course's own solution"
+
+Beside = dict[str, dict[str, str]]  # name → exercise → source
+
+
+def solutions(lecture: str) -> Beside:
+    """Return the solutions of a lecture; none if it is not in this course."""
+    try:
+        nb = read_notebook(find_lecture(lecture).twin)
+    except (ValueError, FileNotFoundError):
+        return {}
+    cells = nb.cells if nb else []
+    return {SOLUTION: {exercise_of(cell): MARKER_LINE.sub("", cell.source) for cell in cells if exercise_of(cell)}}
+
+
+def from_results(folder: Path) -> Beside:
+    """Return the answers in a folder of grades, of whatever version of the course. Raises ``ValueError``."""
+    found: Beside = {}
+    for path in sorted((folder / "results").glob("*.json")):
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            found[path.stem] = {id: str(result["source"]) for id, result in record["exercises"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"--beside {folder}: {path.name} is no result of `course grade`") from None
+    return found
+
+
+def from_notebooks(folder: Path) -> Beside:
+    """Return the answers in a folder of submissions: the cells with an exercise's number. Broken files are passed over."""
+    found: Beside = {}
+    for path in sorted([*folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")]):
+        student = path.stem if path.parent == folder else path.parent.name
+        try:
+            cells = load(path.read_bytes()).cells
+        except ValueError:  # one broken file of an earlier class is not this class's matter
+            continue
+        own = found.setdefault(student, {})
+        for cell in cells:
+            if exercise_of(cell):
+                own[exercise_of(cell)] = "\n".join(filter(None, [own.get(exercise_of(cell)), cell.source]))
+    return found
+
+
+def answers_in(folder: Path) -> Beside:
+    """Return the answers of an earlier class, from its folder of grades or of submissions.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` if there is none.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--beside {folder} is no folder: give an earlier class's grades or submissions")
+    found = from_results(folder) or from_notebooks(folder)
+    require(any(found.values()), f"--beside {folder} holds no answers: give an earlier class's grades or submissions")
+    return {f"{student} in {folder}": own for student, own in found.items()}
