@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from course_tools.grading.hand_in.submission import load
+import nbformat
+
 from course_tools.notebook_source import MARKER_LINE, exercise_of
 from course_tools.notebooks import find_lecture, read_notebook
 from course_utils.errors import require
@@ -40,14 +41,14 @@ def from_notebooks(folder: Path) -> Beside:
     found: Beside = {}
     for path in sorted([*folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")]):
         student = path.stem if path.parent == folder else path.parent.name
-        try:
-            cells = load(path.read_bytes()).cells
-        except ValueError:  # one broken file of an earlier class is not this class's matter
-            continue
         own = found.setdefault(student, {})
-        for cell in cells:
-            if exercise_of(cell):
-                own[exercise_of(cell)] = "\n".join(filter(None, [own.get(exercise_of(cell)), cell.source]))
+        try:
+            tagged = [(exercise_of(cell), cell.source) for cell in nbformat.read(path, as_version=4).cells]
+        except Exception:  # whatever makes nbformat raise: a broken file of an earlier class is not this class's matter
+            continue
+        for id, source in tagged:
+            if id:
+                own[id] = f"{own[id]}\n{source}" if id in own else source
     return found
 
 

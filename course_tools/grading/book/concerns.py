@@ -172,9 +172,9 @@ def by_exercise(entry: Entry) -> Iterator[Concern]:
                 detail = f"{detail} (metadata missing)"
             lost = sum(entry.tasks[id] - (entry.points.get(id) or 0.0) for id in ids)
             held = sum(entry.points.get(id) or 0.0 for id in ids)
-            stake = {"lost": lost} if honest else {"held": held}
+            stake = (lost, 0.0) if honest else (0.0 if reason.startswith("uses ") else lost, held)
             where = EVERYWHERE if everywhere else ", ".join(ids)
-            yield Concern(reason, detail, where, **stake, quiet=reason == NOTHING)
+            yield Concern(reason, detail, where, *stake, quiet=reason == NOTHING)
 
 
 def noticed(entry: Entry, all_unsandboxed: bool) -> list[Concern]:

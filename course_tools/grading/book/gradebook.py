@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -11,7 +12,7 @@ from course_tools.grading.book import pages
 from course_tools.grading.book.beside import answers_in, solutions
 from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed, state
-from course_tools.grading.book.exports import canvas, feedback_zip, grades, moodle
+from course_tools.grading.book.exports import canvas, feedback_zip, for_canvas, for_moodle, grades, moodle
 from course_tools.grading.book.records import Record, read_all
 from course_tools.grading.book.settings import FILE, Settings, read_settings, to_json
 from course_tools.grading.book.similarity import similar_pairs
@@ -40,6 +41,15 @@ def notices(everyone: Sequence[Entry], absent: Mapping[str, Student], with_stude
         lines.append("canvas.csv and moodle.csv name nobody: ids come from the students.csv of `course collect`")
     elif nameless:
         lines.append(f"without a Canvas or Moodle id in students.csv, not in the import files: {listed(nameless)}")
+    if everyone and all(entry.student.canvas_id for entry in everyone):
+        unnamed = [entry.key for entry in everyone if not for_canvas(entry)]
+        lines += [f"not in feedback_canvas.zip, since column file is no name from Canvas: {listed(unnamed)}"] * bool(unnamed)
+    doubtful = [entry.key for entry in everyone if entry.late.doubt]
+    if doubtful:
+        lines.append(f"nothing taken off, though perhaps late: {listed(doubtful)} (see instructor.html)")
+    taken = [entry.key for entry in everyone if entry.late.points]
+    if taken:
+        lines.append(f"points taken off for lateness: {listed(taken)}")
     if absent:
         lines.append(f"in students.csv, but without a result: {listed(list(absent))}")
     return lines
@@ -86,7 +96,8 @@ def files_of(
         out / "instructor.html": pages.instructor_page(everyone, absent, pairs),
         out / "written.html": pages.written_page(everyone),
         **{out / "feedback" / f"{entry.key}.html": page for entry, page in feedback},
-        out / "feedback.zip": feedback_zip(feedback),
+        out / "feedback_moodle.zip": feedback_zip(feedback, for_moodle),
+        out / "feedback_canvas.zip": feedback_zip(feedback, for_canvas),
         out / "published.json": json.dumps(state(everyone), indent=1, sort_keys=True) + "\n",
     }
 
@@ -110,7 +121,8 @@ def publish(
     records = [without_placeholders(record, placeholders) for record in records]
     given = students_csv or (out / TABLE if (out / TABLE).exists() else None)
     students = read_students(given) if given else {}
-    chosen = settings or read_settings(out)
+    known = read_settings(out)
+    chosen = settings or replace(known, beside=tuple(folder for folder in known.beside if folder.is_dir()))
     found, absent = gather_marks(out, marks, records), absent_of(students, records)
     everyone = entries(records, students, found, gather_corrections(out, records), chosen.policy)
     files: dict[Path, str | bytes] = {out / "written.csv": table(records, found)}
@@ -120,7 +132,11 @@ def publish(
         files[out / FILE] = to_json(settings)
     files |= files_of(out, everyone, absent, lectures[0], chosen)
     for path, content in files.items():
-        atomically(path, content if isinstance(content, bytes) else well_formed(content))
-    for line in notices(everyone, absent, bool(students)):
+        if content:
+            atomically(path, content if isinstance(content, bytes) else well_formed(content))
+        else:
+            path.unlink(missing_ok=True)
+    gone = [f"not compared with {folder}: it is not there" for folder in set(known.beside) - set(chosen.beside)]
+    for line in [*gone, *notices(everyone, absent, bool(students))]:
         print(visible(line))
-    return list(files)
+    return [path for path, content in files.items() if content]

@@ -3,6 +3,7 @@
 All text of students goes through jinja2's escaping; the pages hold no script, and forbid any.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,12 @@ class Row:
     again: bool
 
 
+def which_cell(result: Result) -> str:
+    """Return, for the student, that several cells define the function and which was graded; else nothing."""
+    found = next(filter(None, (re.match(r"(\d+) cells define (\w+)", flag) for flag in result.flags)), None)
+    return f"{found[1]} cells of your notebook define {found[2]}; the one shown here was graded." if found else ""
+
+
 def rows_of(result: Result) -> list[Row]:
     """Return the rows of an exercise's calls."""
     rows, said = [], {meaning_of(result)}
@@ -148,6 +155,7 @@ def environment() -> Environment:
         "message_of": message_of,
         "rows_of": rows_of,
         "shown": shown,
+        "which_cell": which_cell,
     }
     return env
 
@@ -159,9 +167,8 @@ def render(template: str, **values) -> str:
 
 def feedback_page(entry: Entry) -> str:
     """Return a student's page: each exercise with code, calls, advice; the written answers with points and comments."""
-    earned = sum(points or 0.0 for points in entry.points.values())
     still_open = [reason.why for reason in entry.open]  # what to do about it is the instructor's
-    values = {"entry": entry, "record": entry.record, "earned": earned, "still_open": still_open}
+    values = {"entry": entry, "record": entry.record, "still_open": still_open}
     return render("feedback.html", **values, unmarked=Mark(None))
 
 

@@ -79,6 +79,7 @@ class Written:
 
     text: str | None
     possible: float
+    pictures: list[str] = field(default_factory=list)  # data URIs; the text says "[picture 1, …]" where they stand
 
 
 @dataclass
