@@ -58,7 +58,7 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 def test_everything_is_written_and_only_that(out):
     paths = gradebook.publish(out, students_csv(out, EVERYBODY))
     tables = {"grades.csv", "canvas.csv", "moodle.csv", "written.csv", "students.csv"}
-    pages = {"instructor.html", "written.html", *(f"feedback/{name}.html" for name in ("ada", "bob", "eve", "gus"))}
+    pages = {"instructor.html", "marking/1.10.html", *(f"feedback/{name}.html" for name in ("ada", "bob", "eve", "gus"))}
     results = {f"results/{name}.json" for name in ("ada", "bob", "eve", "gus")}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     others = {"feedback_moodle.zip", "published.json"}
@@ -96,7 +96,7 @@ def test_an_exercise_without_any_result_is_open_too(out):
 def test_marks_are_merged_and_stay(out):
     marks = out.parent / "marks.csv"
     marks.write_text('student;exercise;points;comment\neve;exercise 1.10;"3,5";fine\n', "utf-8")
-    gradebook.publish(out, None, marks)
+    gradebook.publish(out, None, [marks])
     marks.unlink()
     for _ in range(2):
         assert rows(out / "grades.csv")["eve"]["total"] == "9.5"
@@ -223,7 +223,7 @@ def test_bad_marks_change_nothing(out):
     before = {path: path.read_bytes() for path in paths}
     (out.parent / "marks.csv").write_text("student,exercise,points\neve,1.10,5\nada,1.10,5\n", "utf-8")
     with pytest.raises(ValueError, match="row 2"):
-        gradebook.publish(out, None, out.parent / "marks.csv")
+        gradebook.publish(out, None, [out.parent / "marks.csv"])
     assert {path: path.read_bytes() for path in paths} == before
 
 

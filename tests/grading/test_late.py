@@ -1,5 +1,7 @@
 """Late submissions: what a day costs, who has more time, and that nothing is taken off where the time is not known."""
 
+import csv
+import io
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,9 +13,14 @@ from course_tools.grading.book.entries import entries
 from course_tools.grading.book.late import DISAGREE, UNKNOWN, UNKNOWN_LATE, moment, policy_of
 from course_tools.grading.book.records import Record, Result
 from course_tools.grading.hand_in.roster import Student
-from tests.grading.test_gradebook import rows
 
 POLICY = policy_of("2026-11-30T23:59:00+00:00", 10.0, 50.0)
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of a CSV file by the first column, read as any other program reads it."""
+    lines = list(csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
+    return {next(iter(line.values())): line for line in lines}
 
 
 def entry_of(handed_in: str = "", late: str = "", extension: str = "", points: float = 8.0, policy=POLICY):

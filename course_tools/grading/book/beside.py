@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from course_tools.notebook_source import MARKER_LINE, exercise_of
 from course_tools.notebooks import find_lecture, read_notebook
@@ -14,13 +15,18 @@ SOLUTION = "the course's own solution"
 Beside = dict[str, dict[str, str]]  # name → exercise → source
 
 
-def solutions(lecture: str) -> Beside:
-    """Return the solutions of a lecture; none if it is not in this course."""
+def twin_of(lecture: str) -> list[NotebookNode]:
+    """Return the cells of a lecture's solved notebook; none if it is not in this course."""
     try:
         nb = read_notebook(find_lecture(lecture).twin)
     except (ValueError, FileNotFoundError):
-        return {}
-    cells = nb.cells if nb else []
+        return []
+    return nb.cells if nb else []
+
+
+def solutions(lecture: str) -> Beside:
+    """Return the solutions of a lecture; none if it is not in this course."""
+    cells = twin_of(lecture)
     return {SOLUTION: {exercise_of(cell): MARKER_LINE.sub("", cell.source) for cell in cells if exercise_of(cell)}}
 
 

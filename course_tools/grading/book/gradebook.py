@@ -13,11 +13,12 @@ from course_tools.grading.book.beside import answers_in, solutions
 from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed, state
 from course_tools.grading.book.exports import canvas, feedback_zip, for_canvas, for_moodle, grades, moodle
+from course_tools.grading.book.marking import RUBRIC, Task, marking_page, merged, read_rubrics, tasks
 from course_tools.grading.book.records import Record, read_all
 from course_tools.grading.book.settings import FILE, Settings, read_settings, to_json
 from course_tools.grading.book.similarity import similar_pairs
 from course_tools.grading.book.tables import counted
-from course_tools.grading.book.written import Marks, merge, read_marks, table, without_placeholders
+from course_tools.grading.book.written import Marks, read_marks, table, without_placeholders
 from course_tools.grading.hand_in.roster import TABLE, Student, read_students
 from course_tools.grading.hand_in.submission import written_text
 from course_tools.grading.spreadsheets import well_formed
@@ -75,11 +76,12 @@ def placeholders_of(cells: Sequence[NotebookNode]) -> dict[str, str]:
     return {id: written_text(source) for id, source in asked if id}
 
 
-def gather_marks(out: Path, marks: Path | None, records: Sequence[Record]) -> Marks:
-    """Return the marks in OUT/written.csv, with those of another file in their place."""
+def gather_marks(out: Path, given: Sequence[Path], records: Sequence[Record]) -> tuple[Marks, list[str]]:
+    """Return the marks in OUT/written.csv merged with those of other tables, and what is to be said of the merging."""
     own = out / "written.csv"
     kept = read_marks(own, records) if own.exists() else {}
-    return kept if marks is None or marks.resolve() == own.resolve() else merge(kept, read_marks(marks, records))
+    others = [path for path in given if path.resolve() != own.resolve()]
+    return merged(kept, [(path.name, read_marks(path, records)) for path in others])
 
 
 def files_of(
@@ -88,13 +90,14 @@ def files_of(
     """Return path → content of the tables for spreadsheets and imports, of the pages, and last of published.json."""
     feedback = [(entry, well_formed(pages.feedback_page(entry))) for entry in everyone]
     beside = solutions(lecture) | {name: own for folder in settings.beside for name, own in answers_in(folder).items()}
+    asked = tasks(lecture, read_rubrics(out / RUBRIC))
     pairs = similar_pairs([entry.record for entry in everyone], stubs_of(handout(lecture)), beside)
     return {
         out / "grades.csv": grades(everyone, absent),
         out / "canvas.csv": canvas(everyone),
         out / "moodle.csv": moodle(everyone),
         out / "instructor.html": pages.instructor_page(everyone, absent, pairs),
-        out / "written.html": pages.written_page(everyone),
+        **{out / "marking" / f"{id}.html": marking_page(id, everyone, asked.get(id, Task())) for id in everyone[0].questions},
         **{out / "feedback" / f"{entry.key}.html": page for entry, page in feedback},
         out / "feedback_moodle.zip": feedback_zip(feedback, for_moodle),
         out / "feedback_canvas.zip": feedback_zip(feedback, for_canvas),
@@ -105,13 +108,13 @@ def files_of(
 def publish(
     out: Path,
     students_csv: Path | None = None,
-    marks: Path | None = None,
+    marks: Sequence[Path] = (),
     settings: Settings | None = None,
 ) -> list[Path]:
     """Write all tables and pages of the results in OUT; print what is still open; return the paths.
 
     `students_csv` is kept as OUT/students.csv and used again when none is given, and so are `settings`; `marks` are
-    points of written answers, those in OUT/written.csv are read anyway, and so are the grades corrected by hand in
+    tables with points of written answers, those in OUT/written.csv are read anyway, and so are the grades corrected by hand in
     OUT/corrections.csv. Raises ``ValueError`` or ``FileNotFoundError`` before anything is written.
     """
     records = read_all(out)
@@ -123,7 +126,7 @@ def publish(
     students = read_students(given) if given else {}
     known = read_settings(out)
     chosen = settings or replace(known, beside=tuple(folder for folder in known.beside if folder.is_dir()))
-    found, absent = gather_marks(out, marks, records), absent_of(students, records)
+    (found, merging), absent = gather_marks(out, marks, records), absent_of(students, records)
     everyone = entries(records, students, found, gather_corrections(out, records), chosen.policy)
     files: dict[Path, str | bytes] = {out / "written.csv": table(records, found)}
     if students_csv and students_csv.resolve() != (out / TABLE).resolve():
@@ -137,6 +140,6 @@ def publish(
         else:
             path.unlink(missing_ok=True)
     gone = [f"not compared with {folder}: it is not there" for folder in set(known.beside) - set(chosen.beside)]
-    for line in [*gone, *notices(everyone, absent, bool(students))]:
+    for line in [*merging, *gone, *notices(everyone, absent, bool(students))]:
         print(visible(line))
     return [path for path, content in files.items() if content]

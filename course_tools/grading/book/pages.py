@@ -1,4 +1,4 @@
-"""The pages of a gradebook: one for each student, one for the instructor, one to mark written answers by.
+"""The pages of a gradebook: one for each student, one for the instructor.
 
 All text of students goes through jinja2's escaping; the pages hold no script, and forbid any.
 """
@@ -18,11 +18,11 @@ from markupsafe import Markup, escape
 from course_tools.grading.book.beside import SOLUTION
 from course_tools.grading.book.concerns import concerns, groups
 from course_tools.grading.book.entries import Entry, mixed
-from course_tools.grading.book.records import STATUSES, Call, Result
+from course_tools.grading.book.records import STATUSES, Call, Result, Written
 from course_tools.grading.book.similarity import LIKENESS, EVIDENCE, Pair
 from course_tools.grading.book.tables import counted, number, plural
 from course_tools.grading.book.wording import came_back, is_of_a_name, message_of, unknown_name
-from course_tools.grading.book.written import Mark, is_empty, shown
+from course_tools.grading.book.written import Mark, shown, version
 from course_tools.grading.hand_in.roster import Student
 from course_tools.grading.visible import visible
 
@@ -132,6 +132,12 @@ def rows_of(result: Result) -> list[Row]:
     return rows
 
 
+def pictures(answer: Written) -> list[str]:
+    """Return the pictures of a written answer that a page may show, as data URIs."""
+    allowed = r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]*"
+    return [picture for picture in answer.pictures if re.fullmatch(allowed, picture)]
+
+
 def feedback_link(key: str) -> str:
     """Return the address of a student's page as the instructor's page links to it."""
     return quote(f"feedback/{key}.html")
@@ -146,6 +152,7 @@ def environment() -> Environment:
     env = Environment(loader=FileSystemLoader(folder), **options)
     env.filters |= {"points": number, "code": highlight, "cut": cut, "link": feedback_link}
     env.filters |= {"counted": counted, "plural": lambda count, noun: plural(noun, count)}
+    env.filters |= {"pictures": pictures, "version": version}
     env.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # "NameError" stays as it is
     env.globals |= {
         "SIGNS": SIGNS,
@@ -170,15 +177,6 @@ def feedback_page(entry: Entry) -> str:
     still_open = [reason.why for reason in entry.open]  # what to do about it is the instructor's
     values = {"entry": entry, "record": entry.record, "still_open": still_open}
     return render("feedback.html", **values, unmarked=Mark(None))
-
-
-def written_page(everyone: Sequence[Entry]) -> str:
-    """Return all written answers, those to one exercise together, to read beside written.csv."""
-    answers = {
-        id: [entry for entry in everyone if id in entry.record.written and not is_empty(entry.record.written[id].text)]
-        for id in everyone[0].questions
-    }
-    return render("written.html", everyone=everyone, answers=answers, lecture=everyone[0].record.lecture)
 
 
 # The instructor's page -----------------------------------------------------------------------------------------------
