@@ -1,4 +1,4 @@
-"""What a stranger's text hides: characters that can't be seen, or that turn the order of what is seen, are spelt out."""
+"""What a stranger's text hides: characters that can't be seen, or that turn the order of others, are spelt out."""
 
 import re
 import unicodedata

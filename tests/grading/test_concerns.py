@@ -146,7 +146,9 @@ def test_a_reason_of_very_many_is_one_folded_line_and_hides_no_other():
 
 def test_the_same_flag_of_different_answers_is_one_reason():
     flags = ["2 cells define kl_bits: the last was graded", "3 cells define elbo: the last was graded"]
-    everyone = [entry for i, flag in enumerate(flags) for entry in class_of(2, result("wrong", flags=[flag]), name=f"{i}")]
+    everyone = [
+        entry for i, flag in enumerate(flags) for entry in class_of(2, result("wrong", flags=[flag]), name=f"{i}")
+    ]
     (group,) = (group for group in groups(everyone, {}, False) if not group.quiet)
     assert sorted({row.why for row in group.rows}) == [f"1.1: {flag}" for flag in flags]
 

@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from course_tools.grading.book import entries, gradebook, records
+from course_tools.grading.book import entries, gradebook, records, settings
 from course_tools.grading.book.records import Record, Result, Written
 from course_tools.grading.book.tables import counted, number
 from course_tools.grading.spreadsheets import escape, read_csv, to_csv, unescape
@@ -58,7 +59,11 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 def test_everything_is_written_and_only_that(out):
     paths = gradebook.publish(out, students_csv(out, EVERYBODY))
     tables = {"grades.csv", "canvas.csv", "moodle.csv", "written.csv", "students.csv"}
-    pages = {"instructor.html", "marking/1.10.html", *(f"feedback/{name}.html" for name in ("ada", "bob", "eve", "gus"))}
+    pages = {
+        "instructor.html",
+        "marking/1.10.html",
+        *(f"feedback/{name}.html" for name in ("ada", "bob", "eve", "gus")),
+    }
     results = {f"results/{name}.json" for name in ("ada", "bob", "eve", "gus")}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     others = {"feedback_moodle.zip", "published.json"}
@@ -409,3 +414,41 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(to_csv([list("vwxyz"), cells]).encode())
     assert read_csv(path, ["v", "z"]) == [(2, dict(zip("vwxyz", cells, strict=True)))]
+
+
+def test_exercises_that_are_worth_other_points_in_some_results_are_named(out, capsys):
+    newer = submission("zoe", "correct", "correct")
+    newer.exercises["1.2"].possible = newer.exercises["1.2"].points = 5.0
+    records.write(out, newer)
+    gradebook.publish(out)
+    line = "1.2 is worth 3 points in 4 results, 5 points in 1 result: old and new mix, run `course grade` again for all"
+    assert line in capsys.readouterr().out
+    assert "5 points in 1 result: old and new mix" in (out / "instructor.html").read_text("utf-8")
+
+
+def test_all_that_is_written_can_be_cleared_away_after_a_kill(out):
+    (out / "rubric.csv").write_text("exercise,points,text\n", "utf-8")
+    paths = gradebook.publish(out, students_csv(out, EVERYBODY), settings=settings.Settings())
+    assert {path.name for path in paths if path.parent == out} <= set(gradebook.TABLES)
+
+
+def test_an_earlier_class_is_compared_with_and_kept_for_the_next_time(out, capsys, tmp_path_factory):
+    code = "def f(p):\n" + "".join(f"    total[p > {i}] -= weights[{i}] * p[p > {i}].log()\n" for i in range(5))
+    code += "    return total\n"
+    earlier = tmp_path_factory.mktemp("earlier")
+    for folder, key in ((out, "ada"), (earlier, "old")):
+        record = submission(key, "correct", "correct")
+        record.exercises["1.1"].source = code
+        records.write(folder, record)
+    path = records.path_of(earlier, "old")
+    path.write_text(path.read_text("utf-8").replace('"form": 2', '"form": 99'), "utf-8")  # of whatever version
+    gradebook.publish(out, settings=settings.changed(settings.Settings(), None, None, None, [earlier]))
+    for _ in range(2):
+        assert f"old in {earlier}" in (out / "instructor.html").read_text("utf-8")
+        gradebook.publish(out)
+    path.unlink()
+    with pytest.raises(ValueError, match="holds no answers"):
+        gradebook.publish(out)
+    shutil.rmtree(earlier)
+    gradebook.publish(out)
+    assert f"not compared with {earlier}: it is not there" in capsys.readouterr().out

@@ -111,7 +111,9 @@ def test_a_conflict_is_listed_for_the_instructor(tmp_path, capsys):
     files = []
     for who, points in (("Anna", 2), ("Ben", 3)):
         files.append(tmp_path.parent / f"{tmp_path.name}_{who}.csv")
-        files[-1].write_text(f"student,exercise,points,comment,marker,version,base\nada,1.8,{points},,{who},,\n", "utf-8")
+        files[-1].write_text(
+            f"student,exercise,points,comment,marker,version,base\nada,1.8,{points},,{who},,\n", "utf-8"
+        )
     gradebook.publish(tmp_path, None, files)
     assert "ada, 1.8: two marks: 2 (Anna), 3 (Ben)" in capsys.readouterr().out
     assert "two marks: 2 (Anna), 3 (Ben)" in (tmp_path / "instructor.html").read_text("utf-8")
@@ -143,7 +145,9 @@ def test_only_our_own_script_may_run():
 
 
 def test_pictures_are_shown_and_nothing_else_is_fetched():
-    text = page_of(record("ada", "see", ["data:image/png;base64,iVBO", "https://x.org/p.png", "data:image/svg+xml,<svg/>"]))
+    text = page_of(
+        record("ada", "see", ["data:image/png;base64,iVBO", "https://x.org/p.png", "data:image/svg+xml,<svg/>"])
+    )
     assert re.findall(r'<img src="([^"]*)"', text) == ["data:image/png;base64,iVBO"]
     assert "default-src 'none'" in text and "img-src data:" in text
 
@@ -217,7 +221,11 @@ def test_marks_given_by_the_keyboard_come_into_the_gradebook(page):
     download.value.save_as(path)
     gradebook.publish(out, None, [path])
     marks = read_marks(out / "written.csv", records.read_all(out))
-    assert {student: m.points for (student, _), m in marks.items() if m.points is not None} == {"s0": 2, "s1": 2.5, "s2": 0}
+    assert {student: m.points for (student, _), m in marks.items() if m.points is not None} == {
+        "s0": 2,
+        "s1": 2.5,
+        "s2": 0,
+    }
     assert marks["s2", "1.8"].comment == '=why, "so"?\nsecond line'
     assert marks["s1", "1.8"].comment.count("\n") == 1, "two items of the rubric"
     assert {m.marker for m in marks.values() if m.points is not None} == {"Änne B."}

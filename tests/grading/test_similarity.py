@@ -127,14 +127,16 @@ DISGUISES = {
     "8,000 characters of comment": f"# {'x' * 79}\n" * 110 + COPY,
     "a docstring of 9,000 characters": COPY.replace("# my own idea", f'"""{"words " * 1500}"""'),
     "two unused lines": COPY.replace("    return", "    a = p.shape[0]\n    b = a + 1\n    return"),
-    "an unused chain in the loop": COPY.replace("        mask", "        u = part.sum()\n        v = u * u\n        mask"),
+    "an unused chain in the loop": COPY.replace(
+        "        mask", "        u = part.sum()\n        v = u * u\n        mask"
+    ),
     "an unused line between all": lines_between(COPY, "dummy{0} = p.mean() + {0}"),
     "a line that nobody reads but itself": lines_between(COPY, "count = count + 1 if 'count' in dir() else 0"),
     "asserts between all": lines_between(COPY, "assert True"),
     "prints between all": lines_between(COPY, 'print("now", p)'),
     "lone numbers between all": lines_between(COPY, "{0}"),
     "an unused import between all": lines_between(COPY, "import math as m{0}"),
-    "an unused function before it": f"def helper(q):\n    return [q[i] * {list(range(40))}[i] for i in range(40)]\n\n{COPY}",
+    "an unused function before it": f"def helper(q):\n    return [q[i] * {list(range(40))}[i] for i in q]\n\n{COPY}",
     "a long unused list before it": f"numbers = {list(range(4000))}\n{COPY}",
     "semicolons": COPY.replace("    for", "    s = 1; t = 2;\n    for"),
     "code that is not Python": lines_between(COPY, "unused = 3") + "x = (((",
@@ -147,7 +149,9 @@ def test_what_only_fills_hides_no_copy(disguise):
 
 
 def test_an_answer_that_is_one_assignment_is_no_unused_line():
-    mine = "entropy = lambda p: -(p * torch.where(p > 0, p, torch.ones_like(p)).log2()).sum(dim=-1).clamp(min=0.0) / 7.5\n"
+    mine = (
+        "entropy = lambda p: -(p * torch.where(p > 0, p, torch.ones_like(p)).log2()).sum(dim=-1).clamp(min=0.0) / 7.5\n"
+    )
     assert names(submissions(ada=mine, bob=mine.replace("p", "q"), eve=LOOP, fay=THIRD)) == [("ada", "bob")]
 
 

@@ -1,6 +1,7 @@
 """Answers to compare a class with: the course's own solutions, an earlier class."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import nbformat
@@ -15,6 +16,7 @@ SOLUTION = "the course's own solution"
 Beside = dict[str, dict[str, str]]  # name → exercise → source
 
 
+@lru_cache(maxsize=2)  # a solved notebook is large
 def twin_of(lecture: str) -> list[NotebookNode]:
     """Return the cells of a lecture's solved notebook; none if it is not in this course."""
     try:
@@ -43,7 +45,7 @@ def from_results(folder: Path) -> Beside:
 
 
 def from_notebooks(folder: Path) -> Beside:
-    """Return the answers in a folder of submissions: the cells with an exercise's number. Broken files are passed over."""
+    """Return the answers in a folder of submissions, from cells with an exercise's number; broken files are left."""
     found: Beside = {}
     for path in sorted([*folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")]):
         student = path.stem if path.parent == folder else path.parent.name

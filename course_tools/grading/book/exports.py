@@ -1,4 +1,4 @@
-"""The gradebook's tables: for spreadsheets, and what Canvas and Moodle import; the pages of feedback as they take them back."""
+"""The gradebook's tables, for spreadsheets and as Canvas and Moodle import them; pages as these two take them back."""
 
 import io
 import re
@@ -94,7 +94,7 @@ def for_moodle(entry: Entry) -> str:
 
 
 def for_canvas(entry: Entry) -> str:
-    """Return a page's name in Canvas's zip: that of the file that was downloaded, which has the ids Canvas looks for."""
+    """Return a page's name in Canvas's zip: that of the downloaded file, with the ids that Canvas looks for."""
     match = CANVAS.fullmatch(entry.student.file)
     whole = match is not None and match["version"] is not None
     return f"{Path(entry.student.file).stem}_feedback.html" if whole else ""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -13,6 +14,7 @@ from course_tools.grading.book.beside import answers_in, solutions
 from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed, state
 from course_tools.grading.book.exports import canvas, feedback_zip, for_canvas, for_moodle, grades, moodle
+from course_tools.grading.book.late import lateness_of
 from course_tools.grading.book.marking import RUBRIC, Task, marking_page, merged, read_rubrics, tasks
 from course_tools.grading.book.records import Record, read_all
 from course_tools.grading.book.settings import FILE, Settings, read_settings, to_json
@@ -26,6 +28,11 @@ from course_tools.grading.visible import visible
 from course_tools.notebook_source import exercise_of
 from course_tools.notebooks import find_lecture, read_notebook
 from course_utils.errors import require
+
+TABLES = (  # beside the folders results, feedback and marking
+    *("grades.csv", "canvas.csv", "moodle.csv", "written.csv", TABLE, FILE, "instructor.html", "published.json"),
+    *("feedback_moodle.zip", "feedback_canvas.zip"),
+)
 
 
 def notices(everyone: Sequence[Entry], absent: Mapping[str, Student], with_students: bool) -> list[str]:
@@ -44,7 +51,9 @@ def notices(everyone: Sequence[Entry], absent: Mapping[str, Student], with_stude
         lines.append(f"without a Canvas or Moodle id in students.csv, not in the import files: {listed(nameless)}")
     if everyone and all(entry.student.canvas_id for entry in everyone):
         unnamed = [entry.key for entry in everyone if not for_canvas(entry)]
-        lines += [f"not in feedback_canvas.zip, since column file is no name from Canvas: {listed(unnamed)}"] * bool(unnamed)
+        lines += [f"not in feedback_canvas.zip, since column file is no name from Canvas: {listed(unnamed)}"] * bool(
+            unnamed
+        )
     doubtful = [entry.key for entry in everyone if entry.late.doubt]
     if doubtful:
         lines.append(f"nothing taken off, though perhaps late: {listed(doubtful)} (see instructor.html)")
@@ -56,6 +65,7 @@ def notices(everyone: Sequence[Entry], absent: Mapping[str, Student], with_stude
     return lines
 
 
+@lru_cache(maxsize=2)
 def handout(lecture: str) -> list[NotebookNode]:
     """Return the cells of a lecture's student notebook; none if it is not in this course."""
     try:
@@ -97,12 +107,24 @@ def files_of(
         out / "canvas.csv": canvas(everyone),
         out / "moodle.csv": moodle(everyone),
         out / "instructor.html": pages.instructor_page(everyone, absent, pairs),
-        **{out / "marking" / f"{id}.html": marking_page(id, everyone, asked.get(id, Task())) for id in everyone[0].questions},
+        **{
+            out / "marking" / f"{id}.html": marking_page(id, everyone, asked.get(id, Task()))
+            for id in everyone[0].questions
+        },
         **{out / "feedback" / f"{entry.key}.html": page for entry, page in feedback},
         out / "feedback_moodle.zip": feedback_zip(feedback, for_moodle),
         out / "feedback_canvas.zip": feedback_zip(feedback, for_canvas),
         out / "published.json": json.dumps(state(everyone), indent=1, sort_keys=True) + "\n",
     }
+
+
+def check(out: Path, students_csv: Path | None) -> None:
+    """Raise ``ValueError`` if what an instructor wrote can't be read: settings, students.csv with its times, rubric."""
+    policy = read_settings(out).policy
+    students = read_students(students_csv) if students_csv else {}
+    for key, student in students.items():
+        lateness_of(student, policy, 0.0, f"{students_csv}, {key}")
+    read_rubrics(out / RUBRIC)
 
 
 def publish(
@@ -114,8 +136,8 @@ def publish(
     """Write all tables and pages of the results in OUT; print what is still open; return the paths.
 
     `students_csv` is kept as OUT/students.csv and used again when none is given, and so are `settings`; `marks` are
-    tables with points of written answers, those in OUT/written.csv are read anyway, and so are the grades corrected by hand in
-    OUT/corrections.csv. Raises ``ValueError`` or ``FileNotFoundError`` before anything is written.
+    tables with points of written answers, those in OUT/written.csv are read anyway, and so are the grades corrected by
+    hand in OUT/corrections.csv. Raises ``ValueError`` or ``FileNotFoundError`` before anything is written.
     """
     records = read_all(out)
     lectures = sorted({record.lecture for record in records})

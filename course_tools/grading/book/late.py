@@ -31,7 +31,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Lateness:
-    """How late a submission is and what that costs. `doubt` says why a person should look; `known` if it was in time."""
+    """How late a submission is and what that costs; `doubt` says why a person should look, `known` that nobody need."""
 
     days: int = 0  # begun
     points: float = 0.0
@@ -70,7 +70,9 @@ def extended(due: datetime, extension: str, where: str) -> datetime:
     try:
         until = moment(extension.strip(), where)
     except ValueError:
-        raise ValueError(f"{where}, column extension: {extension!r} is neither a time nor such as 2 days, 48 h") from None
+        raise ValueError(
+            f"{where}, column extension: {extension!r} is neither a time nor such as 2 days, 48 h"
+        ) from None
     require(until >= due, f"{where}, column extension: {extension} is before the due date, {due:%Y-%m-%d %H:%M}")
     return until
 

@@ -19,7 +19,7 @@ from course_tools.grading.book.beside import SOLUTION
 from course_tools.grading.book.concerns import concerns, groups
 from course_tools.grading.book.entries import Entry, mixed
 from course_tools.grading.book.records import STATUSES, Call, Result, Written
-from course_tools.grading.book.similarity import LIKENESS, EVIDENCE, Pair
+from course_tools.grading.book.similarity import EVIDENCE, LIKENESS, Pair
 from course_tools.grading.book.tables import counted, number, plural
 from course_tools.grading.book.wording import came_back, is_of_a_name, message_of, unknown_name
 from course_tools.grading.book.written import Mark, shown, version

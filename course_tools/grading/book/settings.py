@@ -1,4 +1,4 @@
-"""What an instructor has said once of a folder of grades, kept in OUT/settings.json: due date, penalty, other classes."""
+"""What an instructor has said once of a folder of grades, kept in OUT/settings.json: due date, penalty, classes."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,9 @@ def read_settings(out: Path) -> Settings:
     except FileNotFoundError:
         return Settings()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not what `course gradebook` writes ({error}): delete it, give --due again") from None
+        raise ValueError(
+            f"{path} is not what `course gradebook` writes ({error}): delete it, give --due again"
+        ) from None
 
 
 def to_json(settings: Settings) -> str:

@@ -157,7 +157,7 @@ def runs(source: str) -> set[str]:
 
 
 def products(documents: Sequence[set[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return evidence and likeness of every two answers (n, n), each given as its runs, of which it has at least one."""
+    """Return evidence and likeness of every two answers (n, n), each given as its runs, at least one."""
     vectoriser = TfidfVectorizer(analyzer=lambda document: document, binary=True, norm=None, use_idf=False)
     present = vectoriser.fit_transform(documents)  # (n, runs)
     count = len(documents)

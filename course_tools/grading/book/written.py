@@ -114,7 +114,9 @@ def read_marks(path: Path, records: Sequence[Record]) -> Marks:
         marked, now, said = row.get("version", ""), version(answer.text), row.get("changed", "")
         conflict = said if said.startswith(TWO) else ""
         changed = points is not None and (bool(said and not conflict) or marked not in ("", now))
-        marks[key] = Mark(points, row.get("comment", ""), now, changed, row.get("marker", ""), conflict, row.get("base"))
+        marks[key] = Mark(
+            points, row.get("comment", ""), now, changed, row.get("marker", ""), conflict, row.get("base")
+        )
     return marks
 
 
