@@ -154,7 +154,7 @@ def test_pictures_are_shown_and_nothing_else_is_fetched():
 
 def test_a_lectures_own_question_model_and_rubric_stand_beside_the_answers():
     found = tasks("01", {})["1.8"]
-    assert found.question.startswith("### Exercise 1.8") and "model answer" in found.model
+    assert found.question.startswith("Exercise 1.8") and "model answer" in found.model
     assert [points for points, _ in found.rubric] == [1.0, 1.0, 1.0]
     assert found.rubric[0][1] == "naming both gaps"
     assert [points for points, _ in tasks("03", {})["3.9"].rubric] == [1.0, 1.0, 1.0]

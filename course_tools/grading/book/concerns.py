@@ -26,6 +26,7 @@ LACKING = re.compile(  # of an exception's type or text: what a student's machin
     r"|Connection|URLError|HTTPError|gaierror|CalledProcess|TclError|[Bb]ackend|\bdisplay\b|DISPLAY|CUDA|cuda|NVIDIA"
     r"|\bM[Pp][Ss]\b|mps|Triton|[Cc]ompiler|Inductor|dynamo|module '[\w.]+' has no attribute"
 )
+MERE = ("uses ", BY_NAME)  # flags by which no student loses points
 NO_PYTHON = ("SyntaxError", "IndentationError", "TabError")
 
 
@@ -172,7 +173,7 @@ def by_exercise(entry: Entry) -> Iterator[Concern]:
                 detail = f"{detail} (metadata missing)"
             lost = sum(entry.tasks[id] - (entry.points.get(id) or 0.0) for id in ids)
             held = sum(entry.points.get(id) or 0.0 for id in ids)
-            stake = (lost, 0.0) if honest else (0.0 if reason.startswith("uses ") else lost, held)
+            stake = (lost, 0.0) if honest or not (held or reason.startswith(MERE)) else (0.0, held)
             where = EVERYWHERE if everywhere else ", ".join(ids)
             yield Concern(reason, detail, where, *stake, quiet=reason == NOTHING)
 

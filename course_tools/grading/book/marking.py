@@ -64,7 +64,7 @@ def tasks(lecture: str, rubrics: Mapping[str, list[tuple[float, str]]]) -> dict[
             above = next((c.source for c in reversed(cells[:at]) if c.cell_type == "markdown"), "")
             below: Iterable[NotebookNode] = cells[at + 1 : at + 2]
             model = next((c.source for c in below if "solution" in c.metadata.get("tags", [])), "")
-            question = above[max(above.rfind("### "), 0) :]  # the cell may hold the end of a section, too
+            question = above[max(above.rfind("### "), 0) :].lstrip("# ")  # the cell may hold a section's end, too
             found[id] = Task(question, model, rubrics.get(id) or rubric_in(model))
     return found
 

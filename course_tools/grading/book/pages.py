@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from course_tools.grading.book.beside import SOLUTION
-from course_tools.grading.book.concerns import concerns, groups
+from course_tools.grading.book.concerns import groups
 from course_tools.grading.book.entries import Entry, mixed
 from course_tools.grading.book.records import STATUSES, Call, Result, Written
 from course_tools.grading.book.similarity import EVIDENCE, LIKENESS, Pair
@@ -257,7 +257,7 @@ def histogram(everyone: Sequence[Entry]) -> Histogram:
 def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pairs: Sequence[Pair]) -> str:
     """Return the class on one page: points, exercises, submissions that need an eye, pairs of similar answers."""
     all_unsandboxed = all(entry.record.isolation == "unsandboxed" for entry in everyone)
-    groups_ = groups(everyone, absent, all_unsandboxed)
+    listed = groups(everyone, absent, all_unsandboxed)
     ours = [pair for pair in pairs if SOLUTION in pair.students]
     theirs = [pair for pair in pairs if SOLUTION not in pair.students]
     return render(
@@ -267,8 +267,8 @@ def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pa
         histogram=histogram(everyone),
         exercises=[exercise_summary(id, everyone) for id in everyone[0].tasks],
         unmarked=sum(1 for e in everyone for id in e.questions if id in e.record.written and e.points[id] is None),
-        groups=groups_,
-        eye=sum(1 for entry in everyone if concerns(entry, all_unsandboxed)) + len(absent),
+        groups=listed,
+        eye=sum(1 if group.folded else len(group.rows) for group in listed if not group.quiet),
         corrected=[(entry, id, made) for entry in everyone for id, made in entry.corrections.items()],
         mixed=mixed(everyone),
         all_unsandboxed=all_unsandboxed,

@@ -266,5 +266,6 @@ at("keep").addEventListener("click", keepComment);
 document.addEventListener("keydown", pressed);
 window.addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
 filter();
-go(cards.find((card) => !card.hidden && !isMarked(card)) || cards[0], false);
+const first = cards.find((card) => !card.hidden && !isMarked(card)) || cards[0];
+go(first, first !== cards[0]);
 drawBank();
