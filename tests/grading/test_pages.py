@@ -350,7 +350,13 @@ def test_what_cannot_be_seen_is_spelt_out_on_every_page(hidden):
 
 @pytest.mark.parametrize(
     "text",
-    ["two\nlines\tand a tab", "crlf\r\nend", "می‌خواهم", "👩‍💻", "naïve – “quoted” … ½ ✓", "non-breaking\u00a0space"],
+    [
+        "two\nlines\tand a tab",
+        "crlf\r\nend",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with its own joiner
+        "\U0001f469\u200d\U0001f4bb",  # one emoji of two
+        "naïve – “quoted” … ½ ✓ a\u00a0b",
+    ],
 )
 def test_what_belongs_to_a_text_stays_as_it_is(text):
     assert visible(text) == text
