@@ -140,7 +140,7 @@ def test_a_reason_of_very_many_is_one_folded_line_and_hides_no_other():
     ]
     assert [group.stake for group in found] == [
         "15 points may be missing",
-        "174 points may not be the student's own",
+        "174 points depend on it",
     ]
 
 

@@ -76,9 +76,9 @@ class Group:
 
     @property
     def stake(self) -> str:
-        """How many points are at stake, and whose they may be."""
+        """How many points are at stake, and how."""
         words = [f"{counted(self.lost, 'point')} may be missing"] if self.lost else []
-        words += [f"{counted(self.held, 'point')} may not be the student's own"] if self.held else []
+        words += [f"{counted(self.held, 'point')} depend{'s' if self.held == 1 else ''} on it"] if self.held else []
         return "; ".join(words)
 
 
@@ -148,7 +148,7 @@ def whole(entry: Entry) -> Iterator[Concern]:
 def in_general(flag: str) -> str:
     """Return a flag without what it says of one answer: names, numbers."""
     flag = re.sub(r"^(uses) [\w.]+$", r"\1 the course's own functions", flag)
-    flag = re.sub(r"(?<=define )\w+", "the function", flag)
+    flag = re.sub(r"^\d+ cells define \w+", "several cells define the function", flag)
     return re.sub(r"`[^`]*`|'[^']*'|\d+|\b\w+(?:\.\w+)+", "…", flag)
 
 
@@ -200,9 +200,10 @@ def absent_rows(absent: Mapping[str, Student], possible: float) -> Iterator[tupl
     """Yield the students of students.csv who have no result, and why, if it is known."""
     for key, student in absent.items():
         why = student.more.get("problem", "")
-        reason = "named in students.csv, but not graded" if student.file or why else "nothing was handed in"
+        owed = possible if student.file or why else 0.0
+        reason = "named in students.csv, but not graded" if owed else "nothing was handed in"
         label = f"{student.name} ({key})" if student.name and student.name != key else key
-        yield Concern(reason, lost=possible if student.file or why else 0.0), Row(label, why, possible, student.file)
+        yield Concern(reason, lost=owed), Row(label, why, owed, student.file)
 
 
 def groups(everyone: Sequence[Entry], absent: Mapping[str, Student], all_unsandboxed: bool) -> list[Group]:
