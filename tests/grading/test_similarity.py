@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from course_tools.grading.book.records import Record, Result
-from course_tools.grading.book.similarity import runs, similar_pairs, tokens
+from course_tools.grading.book.similarity import runs, similar_pairs, used_lines
 
 STUB = '''def entropy(p: torch.Tensor) -> torch.Tensor:
     """Return the entropy of tables (..., C): result (...)."""
@@ -98,13 +98,13 @@ def test_pairs_with_more_in_common_come_first_and_exercises_are_listed():
     "broken", ["def f(:\n  '''never closed", "x = (((", "  a\n b\nc", "%%time\n!ls 'x", "\x00", "π = ½"]
 )
 def test_code_that_is_not_python_is_compared_all_the_same(broken):
-    assert isinstance(tokens(broken), list)
+    assert isinstance(used_lines(broken), list)
     assert names(submissions(ada=LOOP, bob=COPY + broken, eve=OTHER)) == [("ada", "bob")]
 
 
 def test_comments_docstrings_and_names_leave_no_trace():
     assert runs(LOOP) == runs(COPY)
-    assert tokens('"""Say."""\nx = "kept"  # gone\n') == ["x", "=", '"kept"']
+    assert [line.words for line in used_lines('"""Say."""\nx = "kept"  # gone\n')] == [["x", "=", '"kept"']]
 
 
 def test_an_empty_class_has_no_pairs():
@@ -138,6 +138,11 @@ DISGUISES = {
     "an unused import between all": lines_between(COPY, "import math as m{0}"),
     "an unused function before it": f"def helper(q):\n    return [q[i] * {list(range(40))}[i] for i in q]\n\n{COPY}",
     "a long unused list before it": f"numbers = {list(range(4000))}\n{COPY}",
+    "calls between all": lines_between(COPY, "torch.is_tensor(p)"),
+    "a condition that never holds": lines_between(COPY, "if p is None: p = p + {0}"),
+    "statements in another order": COPY.replace("        mask = part > 0\n", "").replace(
+        "        result[", "        mask = part > 0\n        result["
+    ),
     "semicolons": COPY.replace("    for", "    s = 1; t = 2;\n    for"),
     "code that is not Python": lines_between(COPY, "unused = 3") + "x = (((",
 }

@@ -1,12 +1,12 @@
 """Pairs of answers that look copied from each other: a hint for a person to look at, never a proof.
 
-An answer counts as the set of its runs of six tokens. Names that a student chooses are numbered within each run, so
-renaming changes nothing; comments, docstrings, layout and the stub's own runs are dropped. A run weighs
-log((1 + n) / df), where df of the class's n answers to that exercise have it, divided by the weight of a run that only
-two have. A pair's evidence is the product of its weights, summed over the runs that both have: a run that nobody else
-has counts 1, one that everybody writes about 0. Their likeness is the share that this is of the smaller answer's own
-evidence, so that whoever adds to a copy hides nothing. Lines that nothing uses are dropped, before an answer is cut to
-the length that is looked at. An answer is compared with the class, and with those beside it: the course's own
+An answer counts as the set of its runs of six tokens within a line. Names that a student chooses are numbered within
+each run, so renaming changes nothing; comments, docstrings, layout, lines that nothing uses and the stub's own runs
+are dropped, before an answer is cut to the length that is looked at. A run weighs log((1 + n) / df), where df of the
+n answers to that exercise have it, divided by the weight of a run that only two have. A pair's evidence is the
+product of its weights, summed over the runs that both have: a run that nobody else has counts 1, one that everybody
+writes about 0. Their likeness is the share that this is of the smaller answer's own evidence, so that whoever adds to
+a copy hides nothing. An answer is compared with the class, and with what stands beside it: the course's own
 solutions, an earlier class.
 """
 
@@ -18,7 +18,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from course_tools.grading.book.records import Record
 RUN = 6  # tokens
 LIKENESS = 0.8  # the least that two answers to one exercise have to agree to be named …
 EVIDENCE = 12.0  # … and the least they have to share, in runs that nobody else has
-LONGEST = 20_000  # tokens of an answer that are looked at
+LONGEST = 2_000  # lines of an answer, and tokens of a line, that are looked at
 PASSES = 3  # over an answer's lines, for those that nothing uses
 SETS = (":", "=", "+=", "-=", "*=", "/=", "**=", "//=", "%=", "@=", "|=", "&=", "^=")
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
@@ -134,25 +134,24 @@ def used_lines(source: str) -> list[Line]:
     return lines
 
 
-def tokens(source: str) -> list[str]:
-    """Return the tokens of what an answer uses, at most ``LONGEST``: cut when all that only fills is gone."""
-    return list(islice(chain.from_iterable(line.words for line in used_lines(source)), LONGEST))
-
-
 def is_own(token: str, before: str) -> bool:
     """Tell whether a token is a name that the student could choose: no keyword, no built-in, no attribute."""
     return token.isidentifier() and token not in KEPT and before != "."
 
 
 def runs(source: str) -> set[str]:
-    """Return the runs of six tokens in an answer, own names numbered by their first place in the run."""
-    words = tokens(source)
-    own = [is_own(word, before) for word, before in zip(words, ["", *words], strict=False)]
-    found = set()
-    for at in range(len(words) - RUN + 1):
-        numbers: dict[str, int] = {}
-        window = zip(words[at : at + RUN], own[at : at + RUN], strict=True)
-        found.add(" ".join(f"${numbers.setdefault(w, len(numbers))}" if mine else w for w, mine in window))
+    """Return the runs of six tokens within the lines of an answer, own names numbered by their first place in the run.
+
+    A shorter line is a run of its own. Runs do not go from line to line: what stands between two hides nothing.
+    """
+    found: set[str] = set()
+    for line in used_lines(source)[:LONGEST]:
+        words = line.words[:LONGEST]
+        own = [is_own(word, before) for word, before in zip(words, ["", *words], strict=False)]
+        for at in range(max(len(words) - RUN, 0) + 1):
+            numbers: dict[str, int] = {}
+            window = zip(words[at : at + RUN], own[at : at + RUN], strict=True)
+            found.add(" ".join(f"${numbers.setdefault(w, len(numbers))}" if mine else w for w, mine in window))
     return found
 
 
