@@ -144,13 +144,23 @@ def test_a_reason_of_very_many_is_one_folded_line_and_hides_no_other():
     ]
 
 
-def test_the_same_flag_of_different_answers_is_one_reason():
-    flags = ["2 cells define kl_bits: the last was graded", "3 cells define elbo: the last was graded"]
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["2 cells define kl_bits: the last was graded", "3 cells define elbo: the last was graded"],
+        ["uses course_utils.divergences.kl_table", "uses course_utils"],
+        ["skipped `import wandb` (ModuleNotFoundError)", "and 3 more statements"],
+        ["needs other cells of the notebook, for root", "needs other cells of the notebook, for LOG2, np"],
+        ["imports mine.py, which was beside the notebook", "imports utils.py, which was beside the notebook"],
+        ["ran after the course's answer to 1.3", "ran after the course's answer to 1.10"],
+    ],
+)
+def test_the_same_flag_of_different_answers_is_one_reason(flags):
     everyone = [
         entry for i, flag in enumerate(flags) for entry in class_of(2, result("wrong", flags=[flag]), name=f"{i}")
     ]
     (group,) = (group for group in groups(everyone, {}, False) if not group.quiet)
-    assert sorted({row.why for row in group.rows}) == [f"1.1: {flag}" for flag in flags]
+    assert {row.why for row in group.rows} == {f"1.1: {flag}" for flag in flags}
 
 
 def test_the_most_points_at_stake_come_first_and_what_is_quiet_last():
@@ -187,3 +197,10 @@ def test_errors_of_names_are_told_from_others():
     lying = Error("TypeError", "Your cell defines no function `f`.")
     (entry,) = entries([submission(result("error", lying, cause="raised", error=lying))], {}, {})
     assert [concern.reason for concern in noticed(entry, False)] == ["the cell itself stopped"]
+
+
+def test_what_could_not_be_taken_of_a_submission_is_named_beside_its_grade():
+    student = Student("Ada", more={"problem": "a later version can't be graded: final.pdf"})
+    assert why(submission(result("correct")), student) == ["a later version can't be graded: final.pdf"]
+    (group,) = groups(class_of(1, result("correct")), {"zoe": Student("Zoe", more={"problem": "a PDF"})}, False)
+    assert (group.reason, group.rows[0].why) == ("named in students.csv, but not graded", "a PDF")

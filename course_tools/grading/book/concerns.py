@@ -26,7 +26,13 @@ LACKING = re.compile(  # of an exception's type or text: what a student's machin
     r"|Connection|URLError|HTTPError|gaierror|CalledProcess|TclError|[Bb]ackend|\bdisplay\b|DISPLAY|CUDA|cuda|NVIDIA"
     r"|\bM[Pp][Ss]\b|mps|Triton|[Cc]ompiler|Inductor|dynamo|module '[\w.]+' has no attribute"
 )
-MERE = ("uses ", BY_NAME)  # flags by which no student loses points
+MERE = ("uses ", "ran after ", BY_NAME)  # flags by which no student loses points
+FLAGS = (  # what a flag begins with, and what its group is called
+    (r"(uses|calls) (course_utils|the course)", "uses the course's own functions"),
+    (r"\d+ cells define", "several cells define the function: the last was graded"),
+    (r"skipped|and \d+ more statements", "statements were skipped that can't run where it is graded"),
+    (r"needs (other cells|another cell)", "needs other cells of the notebook"),
+)
 NO_PYTHON = ("SyntaxError", "IndentationError", "TabError")
 
 
@@ -131,6 +137,8 @@ def whole(entry: Entry) -> Iterator[Concern]:
     elif results and all(result.status in UNTOUCHED for result in results):
         why = "nothing attempted: perhaps it was not saved before it was handed in"
         yield Concern(why, lost=entry.possible - entry.earned)
+    if said := entry.student.more.get("problem", ""):
+        yield Concern("not all that was handed in was graded", said, lost=entry.possible - entry.earned)
     if not record.problem:
         for id in filter(entry.lost, entry.questions):
             yield Concern("no cell of a written answer was found", str(not_found(id)), lost=entry.questions[id])
@@ -147,8 +155,9 @@ def whole(entry: Entry) -> Iterator[Concern]:
 
 def in_general(flag: str) -> str:
     """Return a flag without what it says of one answer: names, numbers."""
-    flag = re.sub(r"^(uses) [\w.]+$", r"\1 the course's own functions", flag)
-    flag = re.sub(r"^\d+ cells define \w+", "several cells define the function", flag)
+    for pattern, general in FLAGS:
+        if re.match(pattern, flag):
+            return general
     return re.sub(r"`[^`]*`|'[^']*'|\d+|\b\w+(?:\.\w+)+", "…", flag)
 
 
