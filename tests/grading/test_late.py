@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from course_tools import cli
 from course_tools.grading.book import gradebook, records, settings
 from course_tools.grading.book.concerns import groups
 from course_tools.grading.book.entries import entries
 from course_tools.grading.book.late import DISAGREE, UNKNOWN, UNKNOWN_LATE, moment, policy_of
-from course_tools.grading.book.records import Record, Result
+from course_tools.grading.book.records import Record, Result, Written
 from course_tools.grading.hand_in.roster import Student
 
 POLICY = policy_of("2026-11-30T23:59:00+00:00", 10.0, 50.0)
@@ -162,3 +163,23 @@ def test_spoilt_settings_are_named(out):
     (out / "settings.json").write_text("{", "utf-8")
     with pytest.raises(ValueError, match="settings.json is not what"):
         gradebook.publish(out)
+
+
+def test_the_command_takes_due_date_marks_of_several_and_an_earlier_class(out, tmp_path_factory, capsys):
+    earlier = tmp_path_factory.mktemp("earlier")
+    for folder in (earlier, out):
+        record = records.read(records.path_of(out, "ada"))
+        record.written = {"1.8": Written("Because.", 3.0)}
+        records.write(folder, record)
+    tables = [out / f"{who}.csv" for who in ("anna", "ben")]
+    for points, table in enumerate(tables, 1):
+        table.write_text(f"student,exercise,points\nada,1.8,{points}\n", "utf-8")
+    given = ["--due=2026-11-30", "--penalty=10", "--at-most=50", f"--beside={earlier}"]
+    marks = [f"--written={table}" for table in tables]
+    assert cli.main(["gradebook", str(out), *given, *marks]) == 0
+    assert "ada, 1.8: two marks: 1 (written.csv), 2 (ben.csv)" in capsys.readouterr().out
+    kept = settings.read_settings(out)
+    assert (kept.policy.per_day, kept.policy.most, kept.beside) == (10.0, 50.0, (earlier,))
+    assert cli.main(["gradebook", str(out), "--due=soon"]) == 2
+    assert "--due: 'soon' is no time such as" in capsys.readouterr().err
+    assert settings.read_settings(out) == kept

@@ -234,6 +234,30 @@ def test_marks_given_by_the_keyboard_come_into_the_gradebook(page):
 
 
 @pytest.mark.browser
+def test_marks_of_who_is_not_on_the_page_are_not_saved_and_keys_can_be_switched_off(page):
+    opened, out = page
+    opened.fill("#marker", "Anna")
+    opened.locator(".one").first.focus()
+    opened.keyboard.press("2")
+    path = records.path_of(out, "s0")
+    path.unlink()
+    (out / "written.csv").unlink()
+    gradebook.publish(out)
+    opened.reload()
+    opened.locator(".one").first.focus()
+    opened.keyboard.press("1")
+    with opened.expect_download() as download:
+        opened.click("#save")
+    text = Path(download.value.path()).read_text("utf-8-sig")
+    assert [line.split(",")[0] for line in text.splitlines()] == ['"student"', '"s1"']
+    opened.click("summary:has-text('Keys')")
+    opened.uncheck("#shortcuts")
+    opened.locator(".one").first.focus()
+    opened.keyboard.press("3")
+    assert opened.locator("[data-field=points]").first.input_value() == "1"
+
+
+@pytest.mark.browser
 def test_points_out_of_range_are_refused_and_shares_split_the_class(page):
     opened, _ = page
     field = opened.locator("[data-field=points]").first

@@ -1,9 +1,9 @@
 "use strict";
 const answers = document.getElementById("answers");
-const { lecture, exercise, possible, keys } = answers.dataset;
+const { lecture, exercise, run, possible, keys } = answers.dataset;
 const cards = [...answers.querySelectorAll(".one")];
 const at = (id) => document.getElementById(id);
-const place = `marks/${lecture}/${exercise}`;
+const place = `marks/${lecture}/${exercise}/${run}`;
 let current = null;
 let unsaved = false;
 let edits = {}; // student -> {points, comment, marker, base, version}
@@ -192,7 +192,9 @@ function save() {
     at("marker").focus();
     return;
   }
-  const rows = Object.entries(edits).map(([student, mark]) => {
+  const here = new Set(cards.map((card) => card.dataset.student));
+  const mine = Object.entries(edits).filter(([student]) => here.has(student));
+  const rows = mine.map(([student, mark]) => {
     const { points, comment, version, base } = mark;
     return [student, `exercise ${exercise}`, points, comment, mark.marker || marker, version, base];
   });
@@ -221,7 +223,8 @@ function typed(card, name) {
 }
 
 function pressed(event) {
-  const inField = event.target.matches("input, textarea, select");
+  const inField = event.target.matches("input:not([type=checkbox]), textarea, select");
+  if (!inField && !at("shortcuts").checked) return;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (inField) {
     const leave = event.key === "Escape" || (event.key === "Enter" && event.target.dataset.field === "points");
