@@ -27,7 +27,8 @@ def grades_row(entry: Entry) -> list[str]:
     row += ["; ".join(f"exercise {id}" for id in entry.tasks if id in entry.corrections)]
     row += ["; ".join(map(str, entry.open)), "; ".join(flags_of(record)), record.problem, record.isolation]
     days = number(entry.late.days) if entry.late.known else entry.late.doubt
-    return [*row, entry.student.late, days, number(entry.late.points), entry.student.file or record.file]
+    taken = number(entry.late.points) if entry.late.known else ""
+    return [*row, entry.student.late, days, taken, entry.student.file or record.file]
 
 
 def grades(everyone: Sequence[Entry], absent: Mapping[str, Student]) -> str:
