@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 try:
@@ -307,6 +308,7 @@ def collect(download: Path, lecture: str | None, out: Path) -> int:
 @LECTURE
 @RESULTS
 @click.option("--seed", type=int, metavar="S", help="Of the inputs; drawn at the first run.")
+@click.option("--student", metavar="KEY", help="Grade this one again, with the seed it had.")
 @how_to_grade
 def grade(
     submissions: Path,
@@ -317,6 +319,7 @@ def grade(
     lecture: str,
     out: Path,
     seed: int | None,
+    student: str | None,
     **how,
 ) -> int:
     """Grade a folder of submissions.
@@ -326,12 +329,14 @@ def grade(
     """
     from course_tools.grading.judge.engines import Limits
     from course_tools.grading.run import grade_folder
+    from course_tools.grading.visible import visible
 
     require(jobs is None or jobs >= 1, f"--jobs {jobs}: at least 1 is needed")
+    require(not student or seed is None, "--student grades with the seed it had: leave --seed out")
     limits = Limits(parallel=jobs or Limits.parallel, chunk=chunk, memory=f"{how['memory'] + 2048}M")
-    options, here = options_of(seed, **how), jobs or os.cpu_count() or 1
+    options, here = replace(options_of(seed, **how), student=student), jobs or os.cpu_count() or 1
     outcome = grade_folder(submissions, lecture, out, options, here, engine, limits, scheduler)
-    print("\n".join(outcome.lines))
+    print(visible("\n".join(outcome.lines)))
     return 0 if outcome.complete else FAILED
 
 
@@ -358,18 +363,33 @@ def grade_one(submission: Path, student: str | None, lecture: str, out: Path, se
 @course.command()
 @click.argument("results", type=FOLDER, metavar="OUT")
 @click.option("--students", type=FOLDER, metavar="CSV", help="Names and ids, as course collect writes them.")
-@click.option("--written", type=FOLDER, metavar="CSV", help="written.csv with points, in place of the one in OUT.")
-def gradebook(results: Path, students: Path | None, written: Path | None) -> int:
+@click.option("--written", type=FOLDER, multiple=True, metavar="CSV", help="Marks saved by a marking page; several.")
+@click.option("--due", metavar="TIME", help='Such as 2026-11-30T23:59; "none" forgets it.')
+@click.option("--penalty", type=float, metavar="PERCENT", help="Of the possible points, for each day begun.")
+@click.option("--at-most", type=float, metavar="PERCENT", help="That lateness costs (100).")
+@click.option("--beside", type=FOLDER, multiple=True, metavar="DIR", help="An earlier class to compare with; several.")
+def gradebook(
+    results: Path,
+    students: Path | None,
+    written: Sequence[Path],
+    due: str | None,
+    penalty: float | None,
+    at_most: float | None,
+    beside: Sequence[Path],
+) -> int:
     """Make tables and pages again, with written answers.
 
-    OUT was --out of course grade. No code is run.
+    OUT was --out of course grade. Due date, penalty and earlier classes are kept for the next time. No code is run.
     """
     from course_tools.grading.book import gradebook
+    from course_tools.grading.book.settings import changed, read_settings
     from course_tools.grading.judge.grade import locked
 
     require(results.is_dir(), f"no results in {results}: give what was --out of course grade")
+    given = due is not None or penalty is not None or at_most is not None or bool(beside)
     with locked(results):
-        paths = gradebook.publish(results, students, written)
+        settings = changed(read_settings(results), due, penalty, at_most, beside) if given else None
+        paths = gradebook.publish(results, students, written, settings)
     print(f"{len(paths)} files. Begin with {results / 'instructor.html'}.")
     return 0
 

@@ -28,16 +28,18 @@ def grade_folder(
 ) -> Outcome:
     """Grade a folder of submissions into `out`, list what changed, make tables and pages.
 
-    The arguments are those of ``grade_all``, and so is what it raises.
+    The arguments are those of ``grade_all``, and so is what it raises; a mistake in a table is told before the work.
     """
+    students = submissions / "students.csv"
+    given = students if students.exists() else None
+    gradebook.check(out, given)
     found, changed, failed = grade_all(submissions, lecture, out, options, jobs, engine, limits, scheduler)
     lines = [f"NOT GRADED {student}: {why}" for student, why in failed.items()]
     lines += [f"changed: {student} {exercise} {before} -> {after}" for student, exercise, before, after in changed]
     write_changes(out, changed)
     if found:
-        students = submissions / "students.csv"
         with locked(out):
-            gradebook.publish(out, students if students.exists() else None)
+            gradebook.publish(out, given)
     without = incomplete(found)
     if without:
         lines.append(

@@ -2,10 +2,10 @@
 
 import pytest
 
-from course_tools.grading.book.concerns import concerns
+from course_tools.grading.book.concerns import NOTHING, concerns, groups, noticed
 from course_tools.grading.book.corrections import Correction
-from course_tools.grading.book.entries import entries
-from course_tools.grading.book.records import Call, Error, Record, Result, Written
+from course_tools.grading.book.entries import Entry, entries
+from course_tools.grading.book.records import STOPPED, Call, Error, Record, Result, Written
 from course_tools.grading.book.wording import unknown_name
 from course_tools.grading.book.written import Mark
 from course_tools.grading.hand_in.roster import Student
@@ -49,7 +49,7 @@ def test_nothing_attempted_is_said_once_and_not_of_a_file_that_cannot_be_read():
     (line,) = why(submission(*nothing))
     assert line.startswith("nothing attempted")
     assert why(submission(*nothing, problem="the file is empty")) == ["the file is empty"]
-    assert why(submission(*nothing, result("wrong"))) == []
+    assert why(submission(*nothing, result("wrong"))) == ["1.2: no cell with the exercise was found"]
 
 
 def test_a_written_answer_that_was_not_found_is_named_until_it_is_marked():
@@ -74,7 +74,111 @@ def test_names_that_nothing_defined_are_named():
     ]
     unknown = [result("error", UNKNOWN), result("partial", cause="raised", error=UNKNOWN)]
     assert why(submission(*unknown)) == ["all exercises: NameError: name 'np' is not defined"]
-    assert why(submission(result("error", WRONG, cause="raised", error=WRONG))) == []
+    (line,) = why(submission(result("error", WRONG, cause="raised", error=WRONG)))
+    assert line.startswith("1.1: the cell itself stopped: TypeError: no NameError")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Error("ModuleNotFoundError", "No module named 'wandb'"),
+        Error("ImportError", "Cannot load backend 'qtagg' which requires the 'qt' interactive framework"),
+        Error("UsageError", "Line magic function `%load_ext` not found."),
+        Error("AssertionError", "Torch not compiled with CUDA enabled"),
+        Error("RuntimeError", "Found no NVIDIA driver on your system."),
+        Error("FileNotFoundError", "[Errno 2] No such file or directory: 'mine.csv'"),
+        Error("URLError", "<urlopen error [Errno -3] Temporary failure in name resolution>"),
+        Error("TclError", "no display name and no $DISPLAY environment variable"),
+        Error("BackendCompilerFailed", "backend='inductor' raised"),
+        Error("AttributeError", "module 'torch' has no attribute 'xlog2y'"),
+        Error("OSError", "[Errno 30] Read-only file system: 'a.pt'"),
+    ],
+)
+@pytest.mark.parametrize("where", ["cell", "call"])
+def test_what_only_the_students_machine_had_is_named(error, where):
+    raised = {"cause": "raised", "error": error} if where == "cell" else {"raised": error}
+    (entry,) = entries([submission(result("error", **raised), result("correct"))], {}, {})
+    (concern,) = noticed(entry, False)
+    assert concern.reason == "something that is not there where it is graded"
+    assert str(concern) == f"1.1: {error.type}: {error.text}"
+    assert concern.lost == 3.0
+
+
+def test_every_zero_of_the_students_own_code_has_a_line():
+    faults = [
+        result("wrong", raised=None),
+        result("error", WRONG),
+        result("error", UNKNOWN),
+        result("error", cause="silent"),
+        result("error", cause="undefined", names=["f"]),
+        result("error", cause="raised", error=Error("SyntaxError", "invalid syntax")),
+        result("missing"),
+        *map(result, STOPPED),
+    ]
+    for fault in faults:
+        fault.source = "def f(): ..."
+        (entry,) = entries([submission(fault, result("correct"))], {}, {})
+        (group,) = groups([entry], {}, False)
+        assert (group.rows[0].key, group.lost) == ("ada", 3.0), fault
+
+
+def class_of(count: int, *results: Result, name: str = "s") -> list[Entry]:
+    """So many students, all with these results."""
+    records = [submission(*results) for _ in range(count)]
+    for i, record in enumerate(records):
+        record.student = f"{name}{i:03}"
+    return entries(records, {}, {})
+
+
+def test_a_reason_of_very_many_is_one_folded_line_and_hides_no_other():
+    flagged = class_of(58, result("correct", flags=["uses course_utils.divergences.kl_table"]), name="f")
+    stopped = class_of(5, result("timeout"), name="t")
+    found = groups([*flagged, *stopped], {}, False)
+    assert [(group.reason, len(group.rows), group.folded) for group in found] == [
+        ("timeout", 5, False),
+        ("uses the course's own functions", 58, True),
+    ]
+    assert [group.stake for group in found] == [
+        "15 points may be missing",
+        "174 points depend on it",
+    ]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["2 cells define kl_bits: the last was graded", "3 cells define elbo: the last was graded"],
+        ["uses course_utils.divergences.kl_table", "uses course_utils"],
+        ["skipped `import wandb` (ModuleNotFoundError)", "and 3 more statements"],
+        ["needs other cells of the notebook, for root", "needs other cells of the notebook, for LOG2, np"],
+        ["imports mine.py, which was beside the notebook", "imports utils.py, which was beside the notebook"],
+        ["ran after the course's answer to 1.3", "ran after the course's answer to 1.10"],
+    ],
+)
+def test_the_same_flag_of_different_answers_is_one_reason(flags):
+    everyone = [
+        entry for i, flag in enumerate(flags) for entry in class_of(2, result("wrong", flags=[flag]), name=f"{i}")
+    ]
+    (group,) = (group for group in groups(everyone, {}, False) if not group.quiet)
+    assert {row.why for row in group.rows} == {f"1.1: {flag}" for flag in flags}
+
+
+def test_the_most_points_at_stake_come_first_and_what_is_quiet_last():
+    wrong = result("wrong")
+    wrong.source = "def f(): ..."
+    small = class_of(1, result("timeout"), result("correct"), name="small")
+    large = class_of(1, result("error", UNKNOWN), result("error", UNKNOWN), name="large")
+    quiet = class_of(40, wrong, wrong, name="quiet")
+    more = class_of(1, result("timeout"), result("timeout"), name="more")
+    found = groups([*quiet, *small, *large, *more], {"zoe": Student("Zoe")}, False)
+    assert [group.reason for group in found] == [
+        "timeout",
+        "a name that nothing defined",
+        "nothing was handed in",
+        NOTHING,
+    ]
+    assert [row.label for row in found[0].rows] == ["more000", "small000"]
+    assert found[-1].folded and len(found[-1].rows) == 40
 
 
 def test_what_was_corrected_by_hand_has_been_looked_at():
@@ -91,4 +195,12 @@ def test_errors_of_names_are_told_from_others():
     assert unknown_name(result("error", WRONG)) == ""
     assert unknown_name(Result("correct", 3.0, 3.0, calls=[Call("", "", "1", "1", True)])) == ""
     lying = Error("TypeError", "Your cell defines no function `f`.")
-    assert why(submission(result("error", lying, cause="raised", error=lying))) == []
+    (entry,) = entries([submission(result("error", lying, cause="raised", error=lying))], {}, {})
+    assert [concern.reason for concern in noticed(entry, False)] == ["the cell itself stopped"]
+
+
+def test_what_could_not_be_taken_of_a_submission_is_named_beside_its_grade():
+    student = Student("Ada", more={"problem": "a later version can't be graded: final.pdf"})
+    assert why(submission(result("correct")), student) == ["a later version can't be graded: final.pdf"]
+    (group,) = groups(class_of(1, result("correct")), {"zoe": Student("Zoe", more={"problem": "a PDF"})}, False)
+    assert (group.reason, group.rows[0].why) == ("named in students.csv, but not graded", "a PDF")

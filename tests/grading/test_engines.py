@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import types
 from pathlib import Path
 
 import psutil
@@ -345,3 +347,10 @@ def test_an_engine_grades_what_is_missing_as_this_machine_does(engine, graded, t
     if engine == "slurm":
         script = (tmp_path / "out" / "slurm" / "grade.sbatch").read_text()
         assert "学生.ipynb" in script and "ada.ipynb" not in script
+
+
+def test_the_bar_moves_while_nothing_ends():
+    moved = threading.Event()
+    bar = types.SimpleNamespace(refresh=moved.set)
+    with engines.ticking(bar, 0.01):
+        assert moved.wait(60)

@@ -333,3 +333,49 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(copy):
     assert lines[0] == "2"
     assert {line.rsplit("/", 1)[1] for line in lines[1:]} <= {"run.json", ".lock"}
     assert "No space left on device" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+def test_one_student_is_graded_again_with_the_seed_it_had(copy, counted):
+    before = {record.student: record for record in records.read_all(copy / "out")}
+    path = records.path_of(copy / "out", "bo")
+    value = json.loads(path.read_text())
+    value["exercises"]["1.1"]["points"] = 0.25
+    path.write_text(json.dumps(value))
+    found, changed, _ = grade_all(copy / "in", "01", copy / "out", Options(student="bo"))
+    assert [record.student for record in found] == ["bo"] and counted
+    after = {record.student: record for record in records.read_all(copy / "out")}
+    assert after == before, "the same inputs give the same grades, and nobody else is touched"
+    assert changed == []
+    with pytest.raises(ValueError, match="student 'boo' is not known.*did you mean 'bo'"):
+        grade_all(copy / "in", "01", copy / "out", Options(student="boo"))
+
+
+def test_the_seed_that_one_student_had_is_kept_though_the_class_has_another(copy):
+    grade_all(copy / "in", "01", copy / "out", Options(seed=12, rerun="all"))
+    path = records.path_of(copy / "out", "bo")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 11}))
+    (record,), *_ = grade_all(copy / "in", "01", copy / "out", Options(student="bo"))
+    assert record.seed == 11 and not any(map(record.outdated, record.exercises))
+    assert json.loads((copy / "out" / "run.json").read_text())["seed"] == 12
+
+
+def test_another_version_of_the_course_beside_an_older_one_is_named(copy, monkeypatch, capsys):
+    monkeypatch.setattr("course_tools.grading.judge.assignment.code_hash", lambda files: "another" * 9)
+    grade_all(copy / "in", "01", copy / "out", Options(student="bo"))
+    gradebook.publish(copy / "out")
+    said = capsys.readouterr().out
+    assert "results of 2 versions of the course or its packages, one for bo: old and new mix" in said
+    assert "old and new mix" in (copy / "out" / "instructor.html").read_text("utf-8")
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away_and_nothing_else(copy):
+    out = copy / "out"
+    left = ["grades.csv.17", "feedback/bo.html.17", "results/bo.json.17", "feedback_moodle.zip.9", "marking/1.8.html.3"]
+    mine = ["corrections.csv.2", "notes.csv.17", "grades.csv.bak", "rubric.csv"]
+    for name in left + mine:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("x")
+    with grade.locked(out):
+        assert not [name for name in left if (out / name).exists()]
+    assert all((out / name).exists() for name in mine)
+    assert (out / "results" / "bo.json").exists() and (out / "marking" / "1.8.html").exists()

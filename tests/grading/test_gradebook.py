@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from course_tools.grading.book import entries, gradebook, records
+from course_tools.grading.book import entries, gradebook, records, settings
 from course_tools.grading.book.records import Record, Result, Written
 from course_tools.grading.book.tables import counted, number
 from course_tools.grading.spreadsheets import escape, read_csv, to_csv, unescape
@@ -57,10 +59,14 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 def test_everything_is_written_and_only_that(out):
     paths = gradebook.publish(out, students_csv(out, EVERYBODY))
     tables = {"grades.csv", "canvas.csv", "moodle.csv", "written.csv", "students.csv"}
-    pages = {"instructor.html", "written.html", *(f"feedback/{name}.html" for name in ("ada", "bob", "eve", "gus"))}
+    pages = {
+        "instructor.html",
+        "marking/1.10.html",
+        *(f"feedback/{name}.html" for name in ("ada", "bob", "eve", "gus")),
+    }
     results = {f"results/{name}.json" for name in ("ada", "bob", "eve", "gus")}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    others = {"feedback.zip", "published.json"}
+    others = {"feedback_moodle.zip", "published.json"}
     assert {path.relative_to(out).as_posix() for path in paths} == tables | pages | others
     assert there == tables | pages | results | others
 
@@ -95,7 +101,7 @@ def test_an_exercise_without_any_result_is_open_too(out):
 def test_marks_are_merged_and_stay(out):
     marks = out.parent / "marks.csv"
     marks.write_text('student;exercise;points;comment\neve;exercise 1.10;"3,5";fine\n', "utf-8")
-    gradebook.publish(out, None, marks)
+    gradebook.publish(out, None, [marks])
     marks.unlink()
     for _ in range(2):
         assert rows(out / "grades.csv")["eve"]["total"] == "9.5"
@@ -222,7 +228,7 @@ def test_bad_marks_change_nothing(out):
     before = {path: path.read_bytes() for path in paths}
     (out.parent / "marks.csv").write_text("student,exercise,points\neve,1.10,5\nada,1.10,5\n", "utf-8")
     with pytest.raises(ValueError, match="row 2"):
-        gradebook.publish(out, None, out.parent / "marks.csv")
+        gradebook.publish(out, None, [out.parent / "marks.csv"])
     assert {path: path.read_bytes() for path in paths} == before
 
 
@@ -249,26 +255,64 @@ def test_moodle_gets_the_three_columns_without_which_it_refuses(out):
     assert "1.2 partial: 2 of 3" in ada["Feedback comments"]
 
 
-def participant(name: str) -> int:
-    """Return whom Moodle's upload of feedback files takes a name for, as its code of 2025 reads it; 0 for nobody."""
-    parts = name.split("_", 4)
-    return int(parts[1]) if len(parts) >= 4 and parts[1].isdecimal() else 0
+def participant(path: str) -> tuple[int, str]:
+    """Return whom Moodle's upload of feedback files takes a path for, as its code of 2025 reads it, and the rest."""
+    parts = f"/{path}".split("/")
+    while parts:
+        info = parts.pop(0).split("_", 4)
+        if len(info) >= 4 and info[1].isdecimal() and info[2:4] == ["assignsubmission", "file"]:
+            return int(info[1]), "/".join([*info[4:], *parts]).lstrip("/")
+    return 0, ""
 
 
-def test_feedback_is_one_zip_that_moodle_takes(out):
+def pages_in(path: Path) -> dict[str, bytes]:
+    """Return the files of a zip by name."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_moodle_takes_the_pages_back_in_its_own_layout(out):
     records.write(out, submission("a_9_assignsubmission_file_x", "correct", "correct"))
-    records.write(out, submission("a-9_assignsubmission_file_x", "correct", "correct"))
     names = IDS + "ada,Ada_L. <1>/..,11,101,,\nbob,Bob,12,102,,\neve,=Eve,13,,,\n"
     paths = gradebook.publish(out, students_csv(out, names))
-    with zipfile.ZipFile(out / "feedback.zip") as archive:
-        found = {name: archive.read(name) for name in archive.namelist()}
+    found = pages_in(out / "feedback_moodle.zip")
     pages = {path.stem: path.read_bytes() for path in paths if path.parent.name == "feedback"}
-    assert sorted(found.values()) == sorted(pages.values()) and len(found) == 6
-    of = {number: [name for name in found if participant(name) == number] for number in (0, 9, 101, 102)}
-    assert [found[name] for number in (101, 102) for name in of[number]] == [pages["ada"], pages["bob"]]
-    assert of[102] == ["Bob_102_assignsubmission_file_01_kl_and_elbo_feedback.html"]
-    assert len(of[0]) == 4 and "eve.html" in of[0] and not of[9]
-    assert not [name for name in found if "/" in name or name.startswith((".", "~"))]
+    who = {participant(name): page for name, page in found.items()}
+    file = "01_kl_and_elbo_feedback.html"
+    assert who == {(101, file): pages["ada"], (102, file): pages["bob"]}, "who has no id is not there"
+    assert f"Bob_102_assignsubmission_file_/{file}" in found
+    assert not [name for name in found if "/." in name or "~" in name]
+
+
+def user_and_attachment(path: str) -> list[str]:
+    """Return whose submission Canvas takes a file for, and which file of it: the first two numbers between "_"."""
+    return [part for part in Path(path).name.split("_") if re.fullmatch(r"\d+", part)][:2]
+
+
+def test_canvas_takes_the_pages_back_under_the_names_it_gave(out):
+    files = {
+        "ada": "lovelaceada_11_2201_01_kl_and_elbo.ipynb",
+        "bob": "bob_LATE_12_2202_01_kl_and_elbo-1.ipynb",
+        "eve": "eve_13_2203_my_link.ipynb",
+        "gus": "01_kl_and_elbo.ipynb",
+    }
+    rows_ = "".join(f"{key},{key},{10 + i},,,{file}\n" for i, (key, file) in enumerate(files.items(), 1))
+    paths = gradebook.publish(out, students_csv(out, IDS + rows_))
+    pages = {path.stem: path.read_bytes() for path in paths if path.parent.name == "feedback"}
+    found = pages_in(out / "feedback_canvas.zip")
+    assert {tuple(user_and_attachment(name)): page for name, page in found.items()} == {
+        ("11", "2201"): pages["ada"],
+        ("12", "2202"): pages["bob"],
+        ("13", "2203"): pages["eve"],
+    }
+    assert all(name.endswith(".html") and not name.split("_")[-1].startswith("link") for name in found)
+
+
+def test_a_zip_that_would_be_empty_is_not_left_from_before(out, capsys):
+    gradebook.publish(out, students_csv(out, EVERYBODY))
+    assert (out / "feedback_moodle.zip").exists() and not (out / "feedback_canvas.zip").exists()
+    gradebook.publish(out, students_csv(out, "student,name\nada,Ada\n"))
+    assert not (out / "feedback_moodle.zip").exists()
 
 
 def test_who_is_left_out_is_named(out, capsys):
@@ -370,3 +414,41 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(to_csv([list("vwxyz"), cells]).encode())
     assert read_csv(path, ["v", "z"]) == [(2, dict(zip("vwxyz", cells, strict=True)))]
+
+
+def test_exercises_that_are_worth_other_points_in_some_results_are_named(out, capsys):
+    newer = submission("zoe", "correct", "correct")
+    newer.exercises["1.2"].possible = newer.exercises["1.2"].points = 5.0
+    records.write(out, newer)
+    gradebook.publish(out)
+    line = "1.2 is worth 3 points in 4 results, 5 points in 1 result: old and new mix, run `course grade` again for all"
+    assert line in capsys.readouterr().out
+    assert "5 points in 1 result: old and new mix" in (out / "instructor.html").read_text("utf-8")
+
+
+def test_all_that_is_written_can_be_cleared_away_after_a_kill(out):
+    (out / "rubric.csv").write_text("exercise,points,text\n", "utf-8")
+    paths = gradebook.publish(out, students_csv(out, EVERYBODY), settings=settings.Settings())
+    assert {path.name for path in paths if path.parent == out} <= set(gradebook.TABLES)
+
+
+def test_an_earlier_class_is_compared_with_and_kept_for_the_next_time(out, capsys, tmp_path_factory):
+    code = "def f(p):\n" + "".join(f"    total[p > {i}] -= weights[{i}] * p[p > {i}].log()\n" for i in range(5))
+    code += "    return total\n"
+    earlier = tmp_path_factory.mktemp("earlier")
+    for folder, key in ((out, "ada"), (earlier, "old")):
+        record = submission(key, "correct", "correct")
+        record.exercises["1.1"].source = code
+        records.write(folder, record)
+    path = records.path_of(earlier, "old")
+    path.write_text(path.read_text("utf-8").replace('"form": 2', '"form": 99'), "utf-8")  # of whatever version
+    gradebook.publish(out, settings=settings.changed(settings.Settings(), None, None, None, [earlier]))
+    for _ in range(2):
+        assert f"old in {earlier}" in (out / "instructor.html").read_text("utf-8")
+        gradebook.publish(out)
+    path.unlink()
+    with pytest.raises(ValueError, match="holds no answers"):
+        gradebook.publish(out)
+    shutil.rmtree(earlier)
+    gradebook.publish(out)
+    assert f"not compared with {earlier}: it is not there" in capsys.readouterr().out

@@ -1,9 +1,12 @@
 """Similar answers: renamed copies are found, honest ones are left alone."""
 
+import importlib
+import inspect
+
 import pytest
 
 from course_tools.grading.book.records import Record, Result
-from course_tools.grading.book.similarity import runs, similar_pairs, tokens
+from course_tools.grading.book.similarity import runs, similar_pairs, used_lines
 
 STUB = '''def entropy(p: torch.Tensor) -> torch.Tensor:
     """Return the entropy of tables (..., C): result (...)."""
@@ -60,7 +63,7 @@ def test_a_renamed_copy_with_other_comments_and_layout_is_found():
     assert pair.students == ("ada", "eve")
     assert pair.alike[0].exercise == "1.2"
     assert pair.alike[0].sources == (LOOP, COPY)
-    assert 0.99 < pair.alike[0].cosine <= 1.0
+    assert 0.99 < pair.alike[0].likeness <= 1.0
 
 
 def test_independent_solutions_are_not_reported():
@@ -95,16 +98,80 @@ def test_pairs_with_more_in_common_come_first_and_exercises_are_listed():
     "broken", ["def f(:\n  '''never closed", "x = (((", "  a\n b\nc", "%%time\n!ls 'x", "\x00", "π = ½"]
 )
 def test_code_that_is_not_python_is_compared_all_the_same(broken):
-    assert isinstance(tokens(broken), list)
+    assert isinstance(used_lines(broken), list)
     assert names(submissions(ada=LOOP, bob=COPY + broken, eve=OTHER)) == [("ada", "bob")]
 
 
 def test_comments_docstrings_and_names_leave_no_trace():
     assert runs(LOOP) == runs(COPY)
-    assert tokens('"""Say."""\nx = "kept"  # gone\n') == ["x", "=", '"kept"']
+    assert [line.words for line in used_lines('"""Say."""\nx = "kept"  # gone\n')] == [["x", "=", '"kept"']]
 
 
 def test_an_empty_class_has_no_pairs():
     assert similar_pairs([]) == []
     assert names(submissions(ada=LOOP)) == []
     assert names(submissions(ada="", bob="")) == []
+
+
+def lines_between(source: str, junk: str) -> str:
+    """Return code whose statements have each a line of junk before them, "{0}" in it a number."""
+    lines = source.replace(",\n                          ", ", ").splitlines(keepends=True)
+    bodies = [line[: len(line) - len(line.lstrip())] for line in lines]
+    return "".join(
+        f"{space}{junk.format(i)}\n{line}" if space.strip("\n") else line
+        for i, (line, space) in enumerate(zip(lines, bodies, strict=True))
+    )
+
+
+DISGUISES = {
+    "8,000 characters of comment": f"# {'x' * 79}\n" * 110 + COPY,
+    "a docstring of 9,000 characters": COPY.replace("# my own idea", f'"""{"words " * 1500}"""'),
+    "two unused lines": COPY.replace("    return", "    a = p.shape[0]\n    b = a + 1\n    return"),
+    "an unused chain in the loop": COPY.replace(
+        "        mask", "        u = part.sum()\n        v = u * u\n        mask"
+    ),
+    "an unused line between all": lines_between(COPY, "dummy{0} = p.mean() + {0}"),
+    "a line that nobody reads but itself": lines_between(COPY, "count = count + 1 if 'count' in dir() else 0"),
+    "asserts between all": lines_between(COPY, "assert True"),
+    "prints between all": lines_between(COPY, 'print("now", p)'),
+    "lone numbers between all": lines_between(COPY, "{0}"),
+    "an unused import between all": lines_between(COPY, "import math as m{0}"),
+    "an unused function before it": f"def helper(q):\n    return [q[i] * {list(range(40))}[i] for i in q]\n\n{COPY}",
+    "a long unused list before it": f"numbers = {list(range(4000))}\n{COPY}",
+    "calls between all": lines_between(COPY, "torch.is_tensor(p)"),
+    "a condition that never holds": lines_between(COPY, "if p is None: p = p + {0}"),
+    "statements in another order": COPY.replace("        mask = part > 0\n", "").replace(
+        "        result[", "        mask = part > 0\n        result["
+    ),
+    "semicolons": COPY.replace("    for", "    s = 1; t = 2;\n    for"),
+    "code that is not Python": lines_between(COPY, "unused = 3") + "x = (((",
+}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_what_only_fills_hides_no_copy(disguise):
+    assert names(submissions(ada=LOOP, bob=OTHER, eve=DISGUISES[disguise], fay=THIRD, gus=SHORT)) == [("ada", "eve")]
+
+
+def test_an_answer_that_is_one_assignment_is_no_unused_line():
+    mine = (
+        "entropy = lambda p: -(p * torch.where(p > 0, p, torch.ones_like(p)).log2()).sum(dim=-1).clamp(min=0.0) / 7.5\n"
+    )
+    assert names(submissions(ada=mine, bob=mine.replace("p", "q"), eve=LOOP, fay=THIRD)) == [("ada", "bob")]
+
+
+def test_an_earlier_class_and_the_courses_solution_are_compared_but_not_with_each_other():
+    beside = {"zoe, last year": {"1.2": COPY}, "solution": {"1.2": COPY, "1.9": COPY}}
+    pairs = similar_pairs(submissions(ada=LOOP, bob=OTHER, fay=THIRD), {"1.2": STUB}, beside)
+    assert sorted(pair.students for pair in pairs) == [("ada", "solution"), ("ada", "zoe, last year")]
+    assert pairs[0].alike[0].sources == (LOOP, COPY)
+    assert similar_pairs(submissions(bob=OTHER, gus=SHORT), {"1.2": STUB}, beside) == []
+
+
+@pytest.mark.parametrize("lecture", ["divergences", "vae", "gan"])
+def test_right_answers_that_differ_as_students_do_make_no_pair(lecture):
+    right = importlib.import_module(f"tests.exercises.answers.{lecture}").RIGHT
+    for answers in right.values():
+        sources = {how: inspect.getsource(answer) for how, answer in answers.items() if inspect.isfunction(answer)}
+        own = {how: source for how, source in sources.items() if source.startswith("def ")}
+        assert names(submissions(**{how.replace(" ", "_"): source for how, source in own.items()})) == []

@@ -7,7 +7,7 @@ import pytest
 
 from course_tools.grading.book import written
 from course_tools.grading.book.records import Record, Written
-from course_tools.grading.book.written import Mark, merge, points_of, read_marks, table
+from course_tools.grading.book.written import Mark, points_of, read_marks, table
 
 
 def record(student: str, **answers: str | None) -> Record:
@@ -92,12 +92,6 @@ def test_no_answer_gives_no_points_and_an_unmarked_one_is_open():
     assert points_of(CLASS[1], "1.8", {}) is None
     assert points_of(record("eve", a=None), "1.8", {}) is None, "its cell was not found: nobody knows"
     assert points_of(CLASS[1], "1.10", {("bob", "1.10"): Mark(1.0)}) == 1.0, "found elsewhere by hand"
-
-
-def test_blank_points_never_replace_points():
-    old, key = {("ada", "1.8"): Mark(2.0)}, ("ada", "1.8")
-    assert merge(old, {key: Mark(None, "hm")})[key].points == 2.0
-    assert merge(old, {key: Mark(1.0)})[key].points == 1.0
 
 
 def test_zeros_that_a_spreadsheet_cut_off_a_number_are_found_again(tmp_path):

@@ -1,14 +1,17 @@
 """What the gradebook knows of each student: tables, pages and concerns are made from these."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from course_tools.grading.book.corrections import Correction, Corrections
+from course_tools.grading.book.late import Lateness, Policy, lateness_of
 from course_tools.grading.book.records import Record, worth_of
+from course_tools.grading.book.tables import counted
 from course_tools.grading.book.written import Mark, Marks, Open, not_found, points_of
-from course_tools.grading.hand_in.roster import Student, find_student
+from course_tools.grading.hand_in.roster import TABLE, Student, find_student
 from course_tools.grading.hand_in.submission import BY_NAME
 
 State = dict[str, dict[str, tuple[float | None, str]]]  # student → exercise → points, status
@@ -26,6 +29,7 @@ class Entry:
     points: Mapping[str, float | None]
     marks: Mapping[str, Mark]  # of the written answers
     corrections: Mapping[str, Correction] = field(default_factory=dict)  # of the programmed ones
+    late: Lateness = field(default_factory=Lateness)
 
     def sum(self, ids: Iterable[str]) -> float | None:
         """Return the points of some exercises together, None if one of them is open."""
@@ -56,8 +60,15 @@ class Entry:
         return float(sum(self.worth.values()))
 
     @property
+    def earned(self) -> float:
+        """The points so far, of all that is not open."""
+        return float(sum(points or 0.0 for points in self.points.values()))
+
+    @property
     def total(self) -> float | None:
-        return self.sum(self.worth)
+        """The points of all exercises, less what lateness costs; None while something is open."""
+        whole = self.sum(self.worth)
+        return None if whole is None else max(0.0, whole - self.late.points)
 
     @property
     def open(self) -> list[Open]:
@@ -72,6 +83,8 @@ class Entry:
             return Open(f"{id} has to be graded again (infrastructure)")
         if id not in self.record.written:
             return Open(f"{id} has no result")
+        if id in self.marks and self.marks[id].conflict:
+            return Open(f"{id} has two marks", self.marks[id].conflict)
         if id in self.marks and self.marks[id].changed:
             return Open(f"{id} changed after it was marked")
         return not_found(id) if self.lost(id) else Open(f"{id} is not marked yet")
@@ -83,12 +96,20 @@ class Entry:
 
 
 def entries(
-    records: Sequence[Record], students: Mapping[str, Student], marks: Marks, corrections: Corrections | None = None
+    records: Sequence[Record],
+    students: Mapping[str, Student],
+    marks: Marks,
+    corrections: Corrections | None = None,
+    policy: Policy | None = None,
 ) -> list[Entry]:
-    """Return the class, one entry a result; corrected points stand in place of the result's."""
+    """Return the class, one entry a result; corrected points stand in place of the result's.
+
+    Raises ``ValueError`` for a time or an extension in students.csv that can't be read.
+    """
     tasks, questions = worth_of(r.exercises for r in records), worth_of(r.written for r in records)
     keys = [record.student for record in records]
     known = {find_student(key, keys): student for key, student in students.items()}
+    possible = float(sum({**tasks, **questions}.values()))
     everyone = []
     for record in records:
         points = {id: None if record.outdated(id) else result.points for id, result in record.exercises.items()}
@@ -97,7 +118,8 @@ def entries(
         corrected = {id: made for (student, id), made in (corrections or {}).items() if student == record.student}
         points |= {id: made.points for id, made in corrected.items()}
         student = known.get(record.student, Student())
-        everyone.append(Entry(record, student, tasks, questions, points, own, corrected))
+        late = lateness_of(student, policy, possible, f"{TABLE}, {record.student}")
+        everyone.append(Entry(record, student, tasks, questions, points, own, corrected, late))
     return everyone
 
 
@@ -134,6 +156,34 @@ def mixed_seeds(everyone: Sequence[Entry]) -> list[str]:
     several = "two" if len(seeds) == 2 else str(len(seeds))
     line = f"results of {several} seeds, {listed([str(seed) for seed in seeds])}: run `course grade` again"
     return [line] if len(seeds) > 1 else []
+
+
+def mixed_worth(everyone: Sequence[Entry]) -> list[str]:
+    """Return a line for each exercise that is worth other points in some results than in others."""
+    lines = []
+    for id in everyone[0].worth:
+        parts = [{**entry.record.exercises, **entry.record.written}.get(id) for entry in everyone]
+        worth = Counter(part.possible for part in parts if part is not None)
+        each = ", ".join(f"{counted(points, 'point')} in {counted(n, 'result')}" for points, n in worth.most_common())
+        lines += [f"{id} is worth {each}: old and new mix, run `course grade` again for all"] if len(worth) > 1 else []
+    return lines
+
+
+def mixed_courses(everyone: Sequence[Entry]) -> list[str]:
+    """Return a line if results were made by several versions of the course, so that old and new cases may mix."""
+    made: dict[str, set[str]] = {}
+    for entry in everyone:
+        for result in entry.record.exercises.values():
+            made.setdefault(result.course, set()).add(entry.key)
+    made.pop("", None)
+    fewest = min(made.values(), key=len, default=set())
+    line = f"results of {len(made)} versions of the course or its packages, one for {listed(sorted(fewest))}"
+    return [f"{line}: old and new mix, run `course grade` again for all"] if len(made) > 1 else []
+
+
+def mixed(everyone: Sequence[Entry]) -> list[str]:
+    """Return what says that not all were graded alike: other inputs, other points, another version of the course."""
+    return [*mixed_seeds(everyone), *mixed_worth(everyone), *mixed_courses(everyone)]
 
 
 def state(everyone: Sequence[Entry]) -> State:

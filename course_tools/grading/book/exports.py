@@ -1,12 +1,14 @@
-"""The gradebook's tables: for spreadsheets, and what Canvas and Moodle import; the pages of feedback in one file."""
+"""The gradebook's tables, for spreadsheets and as Canvas and Moodle import them; pages as these two take them back."""
 
 import io
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from course_tools.grading.book.entries import Entry, flags_of
 from course_tools.grading.book.tables import number
+from course_tools.grading.hand_in.collect import CANVAS
 from course_tools.grading.hand_in.roster import Student
 from course_tools.grading.spreadsheets import to_csv
 
@@ -24,7 +26,9 @@ def grades_row(entry: Entry) -> list[str]:
     row += [number(points.get(id)) for id in entry.questions]
     row += ["; ".join(f"exercise {id}" for id in entry.tasks if id in entry.corrections)]
     row += ["; ".join(map(str, entry.open)), "; ".join(flags_of(record)), record.problem, record.isolation]
-    return [*row, entry.student.late, entry.student.file or record.file]
+    days = number(entry.late.days) if entry.late.known else entry.late.doubt
+    taken = number(entry.late.points) if entry.late.known else ""
+    return [*row, entry.student.late, days, taken, entry.student.file or record.file]
 
 
 def grades(everyone: Sequence[Entry], absent: Mapping[str, Student]) -> str:
@@ -35,7 +39,7 @@ def grades(everyone: Sequence[Entry], absent: Mapping[str, Student]) -> str:
     header = ["student", "name", "complete", "total", "possible", "programmed", "written"]
     header += [f"{id} {what}" for id in everyone[0].tasks for what in ("points", "status")]
     header += [f"{id} written" for id in everyone[0].questions]
-    header += ["corrected", "open", "flags", "problem", "isolation", "late", "file"]
+    header += ["corrected", "open", "flags", "problem", "isolation", "late", "days late", "taken off", "file"]
     rows = [grades_row(entry) for entry in everyone]
     for key, student in absent.items():
         cells = {"student": key, "name": student.name, "complete": "no", "late": student.late, "file": student.file}
@@ -65,7 +69,7 @@ def summary(entry: Entry) -> str:
     status = {id: results[id].status if id in results else "written" for id in entry.worth}
     status |= dict.fromkeys(entry.corrections, "corrected")
     each = [f"{id} {status[id]}: {number(entry.points.get(id))} of {number(p)}" for id, p in entry.worth.items()]
-    return " · ".join(each)
+    return " · ".join([*each, *filter(None, [str(entry.late)])])
 
 
 def moodle(everyone: Sequence[Entry]) -> str:
@@ -82,27 +86,28 @@ def moodle(everyone: Sequence[Entry]) -> str:
     return to_csv(rows, bom=False)
 
 
-def feedback_name(entry: Entry) -> str:
-    """Return a page's name in feedback.zip: where there is a Moodle id, as Moodle's upload of feedback files wants it.
-
-    Moodle takes the number after the first underscore for the participant; so other names have no underscore.
-    """
-    if entry.student.moodle_id:
-        name = re.sub(r"[^\w. -]|_", " ", entry.name)[:60].strip(" .") or "student"
-        return f"{name}_{entry.student.moodle_id}_assignsubmission_file_{entry.record.lecture}_feedback.html"
-    return f"{entry.key.replace('_', '-')}.html"
+def for_moodle(entry: Entry) -> str:
+    """Return where a page lies in Moodle's zip of feedback files: in the folder of that participant's download."""
+    if not entry.student.moodle_id:
+        return ""
+    name = re.sub(r"[^\w. -]|_", " ", entry.name)[:60].strip(" .") or "student"
+    return f"{name}_{entry.student.moodle_id}_assignsubmission_file_/{entry.record.lecture}_feedback.html"
 
 
-def feedback_zip(pages: Sequence[tuple[Entry, str]]) -> bytes:
-    """Return all pages of feedback as a zip; the same pages give the same bytes."""
-    file, names = io.BytesIO(), set()
+def for_canvas(entry: Entry) -> str:
+    """Return a page's name in Canvas's zip: that of the downloaded file, with the ids that Canvas looks for."""
+    match = CANVAS.fullmatch(entry.student.file)
+    whole = match is not None and match["version"] is not None
+    return f"{Path(entry.student.file).stem}_feedback.html" if whole else ""
+
+
+def feedback_zip(pages: Sequence[tuple[Entry, str]], name_of: Callable[[Entry], str]) -> bytes:
+    """Return the pages that have a name as a zip, nothing if none has; the same pages give the same bytes."""
+    file, named = io.BytesIO(), {name_of(entry): page for entry, page in pages}
+    named.pop("", None)
     with zipfile.ZipFile(file, "w") as archive:
-        for entry, page in pages:
-            name = feedback_name(entry)
-            if name in names:  # of keys that differ in an underscore only
-                name = f"{name.removesuffix('.html')} ({len(names)}).html"
-            names.add(name)
+        for name, page in named.items():
             info = zipfile.ZipInfo(name)  # of 1980, not of now
             info.external_attr = 0o644 << 16
             archive.writestr(info, page, zipfile.ZIP_DEFLATED)
-    return file.getvalue()
+    return file.getvalue() if named else b""

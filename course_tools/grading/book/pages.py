@@ -1,8 +1,9 @@
-"""The pages of a gradebook: one for each student, one for the instructor, one to mark written answers by.
+"""The pages of a gradebook: one for each student, one for the instructor.
 
 All text of students goes through jinja2's escaping; the pages hold no script, and forbid any.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from course_tools.grading.book.concerns import concerns
-from course_tools.grading.book.entries import Entry, mixed_seeds
-from course_tools.grading.book.records import STATUSES, Call, Result
-from course_tools.grading.book.similarity import COSINE, EVIDENCE, Pair
+from course_tools.grading.book.beside import SOLUTION
+from course_tools.grading.book.concerns import groups
+from course_tools.grading.book.entries import Entry, mixed
+from course_tools.grading.book.records import STATUSES, Call, Result, Written
+from course_tools.grading.book.similarity import EVIDENCE, LIKENESS, Pair
 from course_tools.grading.book.tables import counted, number, plural
 from course_tools.grading.book.wording import came_back, is_of_a_name, message_of, unknown_name
-from course_tools.grading.book.written import Mark, is_empty, shown
+from course_tools.grading.book.written import Mark, shown, version
 from course_tools.grading.hand_in.roster import Student
+from course_tools.grading.visible import visible
 
 SIGNS = {
     "correct": "✓",
@@ -111,6 +114,12 @@ class Row:
     again: bool
 
 
+def which_cell(result: Result) -> str:
+    """Return, for the student, that several cells define the function and which was graded; else nothing."""
+    found = next(filter(None, (re.match(r"(\d+) cells define (\w+)", flag) for flag in result.flags)), None)
+    return f"{found[1]} cells of your notebook define {found[2]}; the one shown here was graded." if found else ""
+
+
 def rows_of(result: Result) -> list[Row]:
     """Return the rows of an exercise's calls."""
     rows, said = [], {meaning_of(result)}
@@ -123,6 +132,12 @@ def rows_of(result: Result) -> list[Row]:
     return rows
 
 
+def pictures(answer: Written) -> list[str]:
+    """Return the pictures of a written answer that a page may show, as data URIs."""
+    allowed = r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]*"
+    return [picture for picture in answer.pictures if re.fullmatch(allowed, picture)]
+
+
 def feedback_link(key: str) -> str:
     """Return the address of a student's page as the instructor's page links to it."""
     return quote(f"feedback/{key}.html")
@@ -133,9 +148,12 @@ def environment() -> Environment:
     """Return jinja2 with the templates, escaping on, and what they call."""
     folder = Path(__file__).with_name("templates")
     options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    options["finalize"] = lambda value: visible(value) if isinstance(value, str) else value
     env = Environment(loader=FileSystemLoader(folder), **options)
     env.filters |= {"points": number, "code": highlight, "cut": cut, "link": feedback_link}
     env.filters |= {"counted": counted, "plural": lambda count, noun: plural(noun, count)}
+    env.filters |= {"pictures": pictures, "version": version}
+    env.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # "NameError" stays as it is
     env.globals |= {
         "SIGNS": SIGNS,
         "kind": lambda status: KINDS.get(status, "bad"),
@@ -144,6 +162,7 @@ def environment() -> Environment:
         "message_of": message_of,
         "rows_of": rows_of,
         "shown": shown,
+        "which_cell": which_cell,
     }
     return env
 
@@ -155,19 +174,9 @@ def render(template: str, **values) -> str:
 
 def feedback_page(entry: Entry) -> str:
     """Return a student's page: each exercise with code, calls, advice; the written answers with points and comments."""
-    earned = sum(points or 0.0 for points in entry.points.values())
     still_open = [reason.why for reason in entry.open]  # what to do about it is the instructor's
-    values = {"entry": entry, "record": entry.record, "earned": earned, "still_open": still_open}
+    values = {"entry": entry, "record": entry.record, "still_open": still_open}
     return render("feedback.html", **values, unmarked=Mark(None))
-
-
-def written_page(everyone: Sequence[Entry]) -> str:
-    """Return all written answers, those to one exercise together, to read beside written.csv."""
-    answers = {
-        id: [entry for entry in everyone if id in entry.record.written and not is_empty(entry.record.written[id].text)]
-        for id in everyone[0].questions
-    }
-    return render("written.html", everyone=everyone, answers=answers, lecture=everyone[0].record.lecture)
 
 
 # The instructor's page -----------------------------------------------------------------------------------------------
@@ -248,22 +257,25 @@ def histogram(everyone: Sequence[Entry]) -> Histogram:
 def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pairs: Sequence[Pair]) -> str:
     """Return the class on one page: points, exercises, submissions that need an eye, pairs of similar answers."""
     all_unsandboxed = all(entry.record.isolation == "unsandboxed" for entry in everyone)
-    looked_at = [(entry, concerns(entry, all_unsandboxed)) for entry in everyone]
+    listed = groups(everyone, absent, all_unsandboxed)
+    ours = [pair for pair in pairs if SOLUTION in pair.students]
+    theirs = [pair for pair in pairs if SOLUTION not in pair.students]
     return render(
         "instructor.html",
         everyone=everyone,
         lecture=everyone[0].record.lecture,
-        absent=absent,
         histogram=histogram(everyone),
         exercises=[exercise_summary(id, everyone) for id in everyone[0].tasks],
         unmarked=sum(1 for e in everyone for id in e.questions if id in e.record.written and e.points[id] is None),
-        concerns=[(entry, reasons) for entry, reasons in looked_at if reasons],
+        groups=listed,
+        eye=sum(1 if group.folded else len(group.rows) for group in listed if not group.quiet),
         corrected=[(entry, id, made) for entry in everyone for id, made in entry.corrections.items()],
-        mixed_seeds=mixed_seeds(everyone),
+        mixed=mixed(everyone),
         all_unsandboxed=all_unsandboxed,
         isolations=sorted({entry.record.isolation for entry in everyone}),
         labels={entry.key: entry.label for entry in everyone},
-        pairs=pairs[:PAIRS_SHOWN],
-        pairs_left_out=len(pairs[PAIRS_SHOWN:]),
-        thresholds=(COSINE, EVIDENCE),
+        pairs=theirs[:PAIRS_SHOWN],
+        pairs_left_out=len(theirs[PAIRS_SHOWN:]),
+        like_ours=ours,
+        thresholds=(LIKENESS, EVIDENCE),
     )

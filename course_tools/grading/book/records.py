@@ -70,6 +70,7 @@ class Result:
     printed: str = ""  # the end of what the answer printed
     key: str = ""  # hash of all that the result depends on
     version: str = ""  # of the submission and the seed that it is of
+    course: str = ""  # hash of the course's code and the packages that made it
 
 
 @dataclass
@@ -78,6 +79,7 @@ class Written:
 
     text: str | None
     possible: float
+    pictures: list[str] = field(default_factory=list)  # data URIs; the text says "[picture 1, …]" where they stand
 
 
 @dataclass

@@ -33,10 +33,15 @@ def is_of_a_name(error: Error | None) -> bool:
     return error is not None and error.type == "NameError"
 
 
+def met_errors(result: Result) -> list[Error]:
+    """Return the exceptions that an answer raised: in its cell, then in its calls."""
+    met = [result.error, *(call.error for call in result.calls if not call.passed)]
+    return [error for error in met if error is not None]
+
+
 def unknown_name(result: Result) -> str:
     """Return the first name that an answer missed, such as "NameError: name 'x' is not defined", or nothing."""
-    met = [result.error, *(call.error for call in result.calls if not call.passed)]
-    error = next((error for error in met if is_of_a_name(error)), None)
+    error = next(filter(is_of_a_name, met_errors(result)), None)
     if error is None:
         return ""
     return f"NameError: name '{error.name}' is not defined" if error.name else "NameError"

@@ -13,19 +13,27 @@ from course_tools.grading.hand_in.roster import locate_student
 from course_tools.grading.spreadsheets import numeric, read_csv, to_csv
 from course_utils.errors import require
 
-COLUMNS = ("student", "exercise", "possible", "points", "comment", "changed", "answer", "version")
+COLUMNS = ("student", "exercise", "possible", "points", "comment", "changed", "marker", "answer", "version")
+TWO = "two marks"
 PLACEHOLDER = "Write here."  # of a lecture that is not in this course
 CHANGED = "answer changed after it was marked: look at the points again, then empty this cell"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What an instructor gave to a written answer. `version` tells which text; `changed` that it is another by now."""
+    """What an instructor gave to a written answer. `version` tells which text; `changed` that it is another by now.
+
+    `conflict` tells of two marks for one answer; its points are open while it stands. `base` is the ``state_of`` the
+    mark that its marker saw, None where nobody knows.
+    """
 
     points: float | None
     comment: str = ""
     version: str = ""
     changed: bool = False
+    marker: str = ""
+    conflict: str = ""
+    base: str | None = None
 
 
 Marks = dict[tuple[str, str], Mark]  # by student and exercise
@@ -103,28 +111,26 @@ def read_marks(path: Path, records: Sequence[Record]) -> Marks:
         require(key not in rows, f"{path}, row {at}: {student}, {exercise} is in row {rows.get(key)} too: delete one")
         rows[key], answer = at, known[student].written[exercise]
         points = parse_points(row["points"], answer.possible, f"{path}, row {at}")
-        marked, now = row.get("version", ""), version(answer.text)
-        changed = points is not None and (bool(row.get("changed")) or marked not in ("", now))
-        marks[key] = Mark(points, row.get("comment", ""), now, changed)
+        marked, now, said = row.get("version", ""), version(answer.text), row.get("changed", "")
+        conflict = said if said.startswith(TWO) else ""
+        changed = points is not None and (bool(said and not conflict) or marked not in ("", now))
+        marks[key] = Mark(
+            points, row.get("comment", ""), now, changed, row.get("marker", ""), conflict, row.get("base")
+        )
     return marks
 
 
-def merge(old: Marks, new: Marks) -> Marks:
-    """Return the old marks with the new ones in their place; a row without points replaces none with points."""
-    told = {key: mark for key, mark in new.items() if mark.points is not None or not is_marked(old, key)}
-    return {**old, **told}
-
-
-def is_marked(marks: Marks, key: tuple[str, str]) -> bool:
-    """Tell whether an answer has points already."""
-    return key in marks and marks[key].points is not None
+def state_of(mark: Mark) -> str:
+    """Return a short hash of what a marker sees of a mark; nothing of one that is not there."""
+    seen = (number(mark.points), mark.comment, mark.conflict)
+    return version("\n".join(seen)) if any(seen) else ""
 
 
 def points_of(record: Record, exercise: str, marks: Marks) -> float | None:
     """Return the points of a written answer: None if unmarked, changed since, or not found; 0 if it is empty."""
     mark = marks.get((record.student, exercise))
     if mark and mark.points is not None:
-        return None if mark.changed else mark.points
+        return None if mark.changed or mark.conflict else mark.points
     return 0.0 if is_empty(record.written[exercise].text) else None
 
 
@@ -154,7 +160,8 @@ def table(records: Sequence[Record], marks: Marks) -> str:
             number(record.written[id].possible),
             number(mark.points),
             mark.comment,
-            CHANGED if mark.changed else "",
+            mark.conflict or (CHANGED if mark.changed else ""),
+            mark.marker,
             shown(record, id),
             version(record.written[id].text),
         ]

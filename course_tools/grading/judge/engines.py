@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -347,6 +348,24 @@ def stop(process: subprocess.Popen, grace: float = 10.0) -> None:
     process.wait()
 
 
+@contextlib.contextmanager
+def ticking(bar: tqdm, seconds: float | None = None) -> Iterator[None]:
+    """Let a bar move every so many seconds, also while no submission ends; a log needs fewer lines than a terminal."""
+    ended, pause = threading.Event(), seconds or (1.0 if sys.stderr.isatty() else 30.0)
+
+    def tick() -> None:
+        while not ended.wait(pause):
+            bar.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def connect(scheduler: str | None, seconds: float = 10.0):
     """Return a ``distributed.Client`` of a running scheduler.
 
@@ -387,7 +406,7 @@ def dask(
         futures = client.map(execute, commands(jobs, out, options, unit), seconds=limits.seconds, pure=False)
         students = {future.key: job.student for future, job in zip(futures, jobs, strict=True)}
         bar = tqdm(total=len(jobs), desc="graded by Dask", unit="submission", file=sys.stderr)
-        with bar:
+        with bar, ticking(bar):
             for future in as_completed(futures):
                 if text := reason(future, limits.seconds):
                     failed[students[future.key]] = text

@@ -5,6 +5,7 @@ written as submissions are done, so a run that is killed loses only what was und
 """
 
 import json
+import re
 import secrets
 import sys
 import time
@@ -21,6 +22,7 @@ from course_tools.files import atomically
 from course_tools.grading.book import records
 from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import State, published
+from course_tools.grading.book.gradebook import TABLES
 from course_tools.grading.book.records import STOPPED, Record, Result, Written
 from course_tools.grading.hand_in.submission import Submission, read_submission
 from course_tools.grading.inside.job import Cell
@@ -47,6 +49,7 @@ class Options:
     budget: Budget = Budget()
     rerun: str = "none"  # or "failed", "all"
     exercise: str | None = None
+    student: str | None = None  # one only, graded again with the seed it had
 
     @property
     def isolation(self) -> str:
@@ -130,7 +133,7 @@ def grade_file(path: Path, student: str, assignment: Assignment, grounds: Ground
     results = judge(assignment, submission, grounds, ids, known)
     for id, result in results.items():
         result.key = key_of(assignment, submission, options.budget, options.isolation, id)
-        result.version = version
+        result.version, result.course = version, assignment.code[:12]
     if grounds.interrupted.is_set():
         return
     record = Record(
@@ -291,14 +294,20 @@ def grade_all(
     ``FileNotFoundError`` for bad input.
     """
     found, lecture = find_submissions(submissions), find_lecture(which).name
-    assignment = prepare(which, settle(out, lecture, options.seed, options.rerun == "all"))
+    seed = settle(out, lecture, options.seed, options.rerun == "all" and not options.student)
+    if options.student:
+        choose(options.student, found, "student")
+        found, options = {options.student: found[options.student]}, replace(options, rerun="all")
+        before = former(out, options.student)
+        options = replace(options, seed=before.seed if before else seed)
+    assignment = prepare(which, options.seed if options.student else seed)
     if options.exercise:
         choose(options.exercise, assignment.exercises, "exercise")
     options = replace(options, seed=assignment.seed)
     with locked(out):
         if list((out / "results").glob("*.json")):
             gather_corrections(out, records.read_all(out))  # a mistake in them is told before the work
-        atomically(out / "run.json", json.dumps({"lecture": lecture, "seed": options.seed}) + "\n")
+        atomically(out / "run.json", json.dumps({"lecture": lecture, "seed": seed}) + "\n")
         todo = {s: p for s, p in found.items() if pending(assignment, read(p, assignment), former(out, s), options)}
         failures: dict[str, str] = {}
         if todo and engine:
@@ -311,13 +320,20 @@ def grade_all(
         return after, changes(published(out), after), failures
 
 
+def left_behind(out: Path) -> list[Path]:
+    """Return what a run that was killed was writing into a folder of grades: NAME.PID beside NAME."""
+    found = [path for name in (*TABLES, "run.json", "changes.csv") for path in out.glob(f"{name}.*")]
+    found += [path for name in ("results", "feedback", "marking") for path in (out / name).glob("*.*.*")]
+    return [path for path in found if re.fullmatch(r".+\.(json|csv|html|zip)\.\d+", path.name)]
+
+
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Keep others out of a folder of grades, made if it is not there. Raises ``ValueError`` if one is at work in it."""
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):
-            for left in (out / "results").glob("*.json.*"):  # what a run that was killed was writing
+            for left in left_behind(out):
                 left.unlink(missing_ok=True)
             yield
     except Timeout:
