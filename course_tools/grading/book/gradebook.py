@@ -15,8 +15,8 @@ from course_tools.grading.book.records import Record, read_all
 from course_tools.grading.book.similarity import similar_pairs
 from course_tools.grading.book.tables import counted
 from course_tools.grading.book.written import Marks, merge, read_marks, table, without_placeholders
+from course_tools.grading.hand_in.prose import written_text
 from course_tools.grading.hand_in.roster import TABLE, Student, read_students
-from course_tools.grading.hand_in.submission import written_text
 from course_tools.grading.spreadsheets import well_formed
 from course_tools.notebook_source import exercise_of
 from course_tools.notebooks import find_lecture, read_notebook

@@ -23,7 +23,7 @@ STATUSES = (  # each apart from the others; only the first two earn points, and 
     "infrastructure",
 )
 STOPPED = ("timeout", "memory", "kernel died")  # `--rerun failed` runs these again; infrastructure, every run
-FORM = 2  # of the files; those of another form are refused, never half understood
+FORM = 3  # of the files; those of another form are refused, never half understood
 
 
 @dataclass
@@ -78,6 +78,7 @@ class Written:
 
     text: str | None
     possible: float
+    pictures: list[str] = field(default_factory=list)  # data URIs; the text says "[picture 1, …]" where they stand
 
 
 @dataclass

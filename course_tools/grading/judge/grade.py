@@ -142,7 +142,10 @@ def grade_file(path: Path, student: str, assignment: Assignment, grounds: Ground
         isolation=options.isolation,
         problem=submission.problem,
         exercises={id: results.get(id) or kept[id] for id in assignment.exercises},
-        written={id: Written(submission.written.get(id), points) for id, points in assignment.written.items()},
+        written={
+            id: Written(submission.written.get(id), points, submission.pictures.get(id, []))
+            for id, points in assignment.written.items()
+        },
     )
     records.write(out, record)
 
