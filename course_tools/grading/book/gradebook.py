@@ -17,7 +17,7 @@ from course_tools.grading.book.tables import counted
 from course_tools.grading.book.written import Marks, merge, read_marks, table, without_placeholders
 from course_tools.grading.hand_in.prose import written_text
 from course_tools.grading.hand_in.roster import TABLE, Student, read_students
-from course_tools.grading.spreadsheets import well_formed
+from course_tools.grading.spreadsheets import decoded, well_formed
 from course_tools.notebook_source import exercise_of
 from course_tools.notebooks import find_lecture, read_notebook
 from course_utils.errors import require
@@ -105,7 +105,7 @@ def publish(out: Path, students_csv: Path | None = None, marks: Path | None = No
     everyone = entries(records, students, found, gather_corrections(out, records))
     files: dict[Path, str | bytes] = {out / "written.csv": table(records, found)}
     if students_csv and students_csv.resolve() != (out / TABLE).resolve():
-        files[out / TABLE] = students_csv.read_text("utf-8-sig")
+        files[out / TABLE] = decoded(students_csv.read_bytes())
     files |= files_of(out, everyone, absent, lectures[0])
     for path, content in files.items():
         atomically(path, content if isinstance(content, bytes) else well_formed(content))
