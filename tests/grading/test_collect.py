@@ -12,6 +12,7 @@ import pytest
 
 from course_tools.grading.book import records
 from course_tools.grading.hand_in import collect as collecting
+from course_tools.grading.hand_in import download as download_module
 from course_tools.grading.hand_in.collect import collect, describe
 
 LECTURES = ("01_kl_and_elbo", "02_vae")
@@ -107,6 +108,8 @@ def test_canvas(download, root, tmp_path):
         "moodle_id": "",
         "late": "yes",
         "file": "turingalan_LATE_12346_67891_02_vae-2.ipynb",
+        "handed_in": "",
+        "login": "",
     }
     assert [rows[key]["late"] for key in ("lovelaceada_12345", "anon_aB3dE", "anon_77")] == ["no", "no", "yes"]
     assert not report.unplaced and not report.superseded and len(report.new) == 5
@@ -359,7 +362,7 @@ def test_links_are_not_followed(root, tmp_path):
 
 
 def test_a_file_that_is_too_large(download, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(collecting, "LARGEST", 2**20)
+    monkeypatch.setattr(collecting, "LARGEST", 2**20), monkeypatch.setattr(download_module, "LARGEST", 2**20)
     report = collect(
         download({"ada/02_vae.ipynb": b"0" * 2**20, "bob/02_vae.ipynb": b"0" * (2**20 + 1)}),
         tmp_path / "out",
@@ -370,7 +373,7 @@ def test_a_file_that_is_too_large(download, root, tmp_path, monkeypatch):
 
 
 def test_a_zip_bomb_that_lies_about_its_size(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(collecting, "LARGEST", 2**20)
+    monkeypatch.setattr(collecting, "LARGEST", 2**20), monkeypatch.setattr(download_module, "LARGEST", 2**20)
     path = tmp_path / "d.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bob/02_vae.ipynb", "Bob")
@@ -402,7 +405,7 @@ def test_formulas_in_the_table_are_quoted(root, tmp_path, name):
     for _ in range(2):  # and stay as they are at the next call
         collect(zipped(tmp_path / "d.zip", entries), tmp_path / "out", root=root)
         cells = [cell for row in table(tmp_path / "out").values() for cell in row.values()]
-        assert len(cells) == 12 and not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+        assert len(cells) == 16 and not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
         assert f"'{name.replace('/', '∕')}" in cells and "'=1+1.ipynb" in cells
 
 

@@ -22,7 +22,7 @@ def test_what_is_written_is_read_again(tmp_path):
     assert again == {key: Student(**{**vars(s), "more": {"tutor": "", **s.more}}) for key, s in CLASS.items()}
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["student", "name", "canvas_id", "moodle_id", "late", "file", "tutor"]
+    assert rows[0] == ["student", "name", "canvas_id", "moodle_id", "late", "file", "handed_in", "login", "tutor"]
     assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@"))]
 
 

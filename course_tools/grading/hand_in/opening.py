@@ -168,3 +168,8 @@ def read_cells(path: Path) -> list[NotebookNode]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         kept = without_outputs(content)
     return cells_of(kept)
+
+
+def is_untouched(cells: list[NotebookNode], given: frozenset[str]) -> bool:
+    """Tell whether a notebook is as it was handed out; `given` are the sources of the handout's cells."""
+    return all(not cell.source.strip() or cell.source.strip() in given for cell in cells)

@@ -10,19 +10,21 @@ from course_tools.grading.spreadsheets import read_csv, to_csv
 from course_utils.errors import require
 
 TABLE = "students.csv"
-COLUMNS = ("student", "name", "canvas_id", "moodle_id", "late", "file")
+COLUMNS = ("student", "name", "canvas_id", "moodle_id", "late", "file", "handed_in", "login")
 
 
 @dataclass(frozen=True)
 class Student:
-    """One row of students.csv: who a submission is of, and what Canvas and Moodle call them."""
+    """One row of students.csv: who a submission is of, and what the platforms call them."""
 
     name: str = ""
     canvas_id: str = ""
     moodle_id: str = ""
     late: str = ""
     file: str = ""
-    more: Mapping[str, str] = field(default_factory=dict)  # columns that someone added
+    more: Mapping[str, str] = field(default_factory=dict)  # columns that someone added, and "problem"
+    handed_in: str = ""  # ISO 8601, empty where unknown
+    login: str = ""  # where a platform knows people by a short name
 
 
 def read_students(path: Path, required: Iterable[str] = COLUMNS[:1]) -> dict[str, Student]:
@@ -38,8 +40,9 @@ def read_students(path: Path, required: Iterable[str] = COLUMNS[:1]) -> dict[str
             require(not id or id.isdecimal(), f"{where}, column {column}: {id!r} is no number, such as 123456")
             before = taken.setdefault((column, id), at) if id else at
             require(before == at, f"{where}, column {column}: {id} is in row {before} too: two students share it")
-        known = (row.get(column, "") for column in COLUMNS[1:])
-        students[key] = Student(*known, {column: row[column] for column in row if column and column not in COLUMNS})
+        known = {column: row.get(column, "") for column in COLUMNS[1:]}
+        more = {column: row[column] for column in row if column and column not in COLUMNS}
+        students[key] = Student(**known, more=more)
     return students
 
 
