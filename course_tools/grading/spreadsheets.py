@@ -77,7 +77,7 @@ def read_csv(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, s
         raise FileNotFoundError(f"{path} is not there: name a CSV file") from None
     except (UnicodeDecodeError, csv.Error):
         raise ValueError(f"{path} is no CSV file: save it as CSV in UTF-8 (Excel: CSV UTF-8)") from None
-    rows = max(tables, key=lambda rows: len(set(required).intersection(*rows[:1])))
+    rows = max(tables, key=lambda rows: (len(set(required).intersection(*rows[:1])), *map(len, rows[:1])))
     header = rows[0] if rows else []
     missing = [name for name in required if name not in header]
     require(not missing, f"{path}, row 1: the column {', '.join(missing)} is missing; needed: {', '.join(required)}")

@@ -17,7 +17,15 @@ from course_tools.files import atomically
 from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, opened, shown, unpacked
 from course_tools.grading.hand_in.layouts import CANVAS, Handed, is_notebook, place
 from course_tools.grading.hand_in.opening import cells_of, is_untouched, without_outputs
-from course_tools.grading.hand_in.roster import TABLE, Student, read_students, write_students
+from course_tools.grading.hand_in.roster import (
+    TABLE,
+    Student,
+    enrol,
+    read_roster,
+    read_students,
+    words_in,
+    write_students,
+)
 from course_tools.notebooks import ROOT, all_lectures, find_lecture
 from course_utils.errors import require
 
@@ -39,6 +47,7 @@ class Report:
     kept: list[str] = field(default_factory=list)
     superseded: list[tuple[str, str]] = field(default_factory=list)
     unplaced: list[tuple[str, str]] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)  # of the roster: who handed in nothing
 
 
 # Choosing versions -------------------------------------------------------------------------------------------------
@@ -171,11 +180,6 @@ def row_of(handed: Handed, before: Student | None, problem: str = "") -> Student
     return replace(known, name=name, file=shown(handed.member.parts[-1]).strip())
 
 
-def words_in(name: str) -> frozenset[str]:
-    """Return the words of a name, so that "Lovelace, Ada" is Ada Lovelace."""
-    return frozenset(re.findall(r"\w+", unicodedata.normalize("NFC", name).casefold()))
-
-
 def key_in(handed: Handed, rows: Mapping[str, Student]) -> str | None:
     """Return the key under which students.csv has a person: by an id, else by a name that one row has."""
     person = (handed.person[0], shown(handed.person[1]).strip())
@@ -184,8 +188,9 @@ def key_in(handed: Handed, rows: Mapping[str, Student]) -> str | None:
             return key
     if person[0] != "name":
         return None
-    same = [key for key, row in rows.items() if not row.file and words_in(row.name) == words_in(person[1])]
-    same = same or [key for key, row in rows.items() if row.name == person[1]]
+    same = [key for key, row in rows.items() if row.name == person[1]]
+    listed = [key for key, row in rows.items() if not row.file or people_in(row)[0][0] != "name"]
+    same = same or [key for key in listed if words_in(rows[key].name) == words_in(person[1])]
     return same[0] if len(same) == 1 else None
 
 
@@ -325,7 +330,9 @@ def put(key: str, choice: Choice, rows: dict[str, Student], report: Report, give
     report.superseded += [(key, other.member.path) for other in choice.others]
 
 
-def collect_members(members: list[Member], report: Report, lectures: list[str], root: Path) -> None:
+def collect_members(
+    members: list[Member], report: Report, lectures: list[str], root: Path, roster: list[Student] | None
+) -> None:
     """Choose and store the submissions, and bring students.csv up to date. Raises ``ValueError``, ``OSError``."""
     placed, unplaced = place(members)
     report.unplaced += unplaced
@@ -339,30 +346,48 @@ def collect_members(members: list[Member], report: Report, lectures: list[str], 
         "give another --out, or the --lecture",
     )
     rows, given = known_students(report.out), handout(report.lecture, root)
+    anonymous = roster is not None and any(person[1].startswith("anon_") for person in placed)
+    require(
+        not anonymous, "the download is anonymous, so a roster can't tell who handed in nothing: leave --roster out"
+    )
     choices = [choose(handed, report, lectures, given) for handed in placed.values()]
     by_handed = {id(choice.handed): choice for choice in choices}
     for key, handed in sorted(give_keys([choice.handed for choice in choices], rows, report).items()):
         put(key, by_handed[id(handed)], rows, report, given)
+    if roster is not None:
+        report.absent = enrol(roster, rows, lambda person: new_key(person, rows))
     if report.new or report.replaced or report.unchanged:
         write_students(report.out / TABLE, rows)
 
 
-def collect(download: Path, out: Path, which: str | None = None, root: Path = ROOT) -> Report:
+def new_key(person: Student, rows: Mapping[str, Student]) -> str:
+    """Return a key for a student of the roster who handed in nothing, that no row has."""
+    ((system, id), *_) = people_in(person)
+    key = key_of(Handed(Member((), (), "", bytes), (system, id), person.name, "")) or "student"
+    taken = {k.casefold() for k in rows}
+    return next(k for n in range(1, len(rows) + 2) if (k := key if n == 1 else f"{key}_{n}").casefold() not in taken)
+
+
+def collect(
+    download: Path, out: Path, which: str | None = None, root: Path = ROOT, roster: Path | None = None
+) -> Report:
     """Put the last version of each student's notebook into ``out/STUDENT/NN_name.ipynb``, and all in students.csv.
 
     `which` is the lecture's number or name; without it the files' names tell. A second download into the same folder
-    replaces earlier versions and leaves the other students; nothing is ever deleted. Raises ``FileNotFoundError`` and
+    replaces earlier versions and leaves the other students; nothing is ever deleted. `roster`, a table of the class,
+    names who handed in nothing. Raises ``FileNotFoundError`` and
     ``ValueError`` for a download that can't be read, tells of several lectures or holds no submission, and for a
     folder that can't be written.
     """
     download, out = Path(download), Path(out)
     lectures = [lecture.name for lecture in all_lectures(root)]
     report = Report(out, find_lecture(which, root).name if which else None)
+    enrolled = read_roster(Path(roster)) if roster else None
     require(not out.exists() or out.is_dir(), f"{out} is a file: give a folder as --out")
     try:
         with opened(download, out) as members:
             require(bool(members), f"{download} holds no files: export the submissions again")
-            collect_members(members, report, lectures, root)
+            collect_members(members, report, lectures, root, enrolled)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -372,8 +397,8 @@ def collect(download: Path, out: Path, which: str | None = None, root: Path = RO
         file, reason = map(shown, report.unplaced[0])
         more = f"; {len(report.unplaced)} files in all" if len(report.unplaced) > 1 else ""
         raise ValueError(
-            f"nothing in {download} could be placed ({file}: {reason}{more}); give Canvas's or Moodle's export, or a "
-            "folder for each student"
+            f"nothing in {download} could be placed ({file}: {reason}{more}); give the export of a learning "
+            "platform, or a folder for each student"
         )
     return report
 
@@ -395,4 +420,6 @@ def describe(report: Report) -> str:
     if report.unplaced:
         lines.append(f"COULD NOT BE PLACED ({len(report.unplaced)}):")
         lines += [f"  {shown(file)}: {shown(reason)}" for file, reason in report.unplaced]
+    if report.absent:
+        lines.append(f"Handed in nothing ({len(report.absent)}): {', '.join(report.absent)}")
     return "\n".join(lines)
