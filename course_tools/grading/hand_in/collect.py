@@ -90,10 +90,10 @@ def is_book(handed: Handed) -> bool:
     name = handed.file.lower()
     if handed.refused or (name.endswith(FOREIGN) and not is_notebook(handed.member.parts)):
         return False
-    if ".ipynb" in name:
-        return True
+    if ".ipynb" in name or Path(name).suffix not in ("", ".json", ".txt"):
+        return ".ipynb" in name
     try:
-        return Path(name).suffix in ("", ".json", ".txt") and bool(cells_of(without_outputs(content_of(handed))))
+        return cells_of(without_outputs(content_of(handed))) is not None
     except ValueError:
         return False
 

@@ -70,8 +70,8 @@ def wrappers(paths: list[tuple[str, ...]]) -> int:
     depth = next(own, len(common))
     direct = [path[depth] for path in paths if len(path) == depth + 1]
     folders = {path[depth] for path in paths if len(path) > depth + 1}
-    patterns = (CANVAS, BLACKBOARD, BRIGHTSPACE, CLASSROOM)
-    whole = any(all(map(pattern.fullmatch, direct)) for pattern in patterns) if direct else len(folders) > 1
+    beside = all(map(CANVAS.fullmatch, direct)) or system_of(direct) not in ("", "canvas")
+    whole = beside if direct else len(folders) > 1
     return depth if whole or depth < len(common) else 0
 
 
