@@ -861,3 +861,15 @@ def test_a_second_notebook_that_was_worked_on_is_named(download, with_handout, t
     assert submissions(tmp_path / "out")["ada/02_vae.ipynb"] == book("one")
     assert table(tmp_path / "out")["ada"]["problem"] == "more notebooks were handed in, not graded: scratch.ipynb"
     assert table(tmp_path / "out")["bo"]["problem"] == ""
+
+
+def test_a_students_own_modules_stay_beside_the_notebook(download, root, tmp_path):
+    inside = packed(**{"hw/02_vae.ipynb": BOOK, "hw/my-tools.py": "y = 2"})
+    path = download({"ada/02_vae.ipynb": BOOK, "ada/sub/helpers.py": "x = 1", "bob/hw.zip": inside})
+    collect(path, tmp_path / "out", "02", root)
+    assert submissions(tmp_path / "out") == {
+        "ada/02_vae.ipynb": BOOK,
+        "ada/helpers.py": "x = 1",
+        "bob/02_vae.ipynb": BOOK,
+        "bob/my-tools.py": "y = 2",
+    }

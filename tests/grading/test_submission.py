@@ -395,5 +395,7 @@ def test_a_module_beside_the_notebook_is_refused_by_name(read, tmp_path, import_
     flags = read(cell(f"{import_}\n{WHOLE}", exercise="1.1")).flags["1.1"]
     assert [flag for flag in flags if "helpers.py" in flag and "not taken along" in flag]
     assert read(cell(f"import math\n{WHOLE}", exercise="1.1")).flags["1.1"] == []
+    elsewhere = read(cell("from helpers import g as h"), cell(f"{WHOLE} + h(p)", exercise="1.1")).flags
+    assert [flag for flag in elsewhere["1.1"] if "helpers.py" in flag]
     (tmp_path / "another.ipynb").write_text("{}", "utf-8")  # a folder of the whole class: whose is the module?
     assert read(cell(f"{import_}\n{WHOLE}", exercise="1.1")).flags["1.1"] == []

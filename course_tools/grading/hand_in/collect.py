@@ -15,6 +15,7 @@ from pathlib import Path
 
 from course_tools.files import atomically
 from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, opened, shown, unpacked
+from course_tools.grading.hand_in.folder import handout
 from course_tools.grading.hand_in.layouts import CANVAS, Handed, is_notebook, place
 from course_tools.grading.hand_in.opening import cells_of, is_untouched, without_outputs
 from course_tools.grading.hand_in.roster import (
@@ -32,6 +33,7 @@ from course_utils.errors import require
 LONGEST = 120  # bytes of a student's key
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 FOREIGN = (*ARCHIVES, ".pdf", ".html", ".htm", ".py", ".md", ".doc", ".docx", ".odt", ".png", ".jpg", ".jpeg", ".csv")
+MODULES = 50  # files of a student's own that are kept beside the notebook
 PROBLEM = "problem"  # the column of students.csv that says why a student has no submission, or which was not taken
 
 
@@ -67,11 +69,13 @@ def told_lecture(files: Iterable[str], lectures: list[str]) -> str | None:
 
 
 def unzipped(handed: list[Handed]) -> list[Handed]:
-    """Return a person's files, and the notebooks in zips among them."""
+    """Return a person's files, and the notebooks and modules in zips among them."""
     found = list(handed)
     for outer in handed:
         if outer.file.lower().endswith(".zip") and not outer.refused and not outer.member.fault:
-            for inner in filter(lambda member: is_notebook(member.parts), unpacked(outer.member)):
+            for inner in unpacked(outer.member):
+                if not inner.parts[-1].lower().endswith((".ipynb", ".py")):
+                    continue
                 order = (*outer.order, inner.time)
                 found.append(replace(outer, member=inner, file=inner.parts[-1], order=order))
     return found
@@ -266,6 +270,7 @@ class Choice:
     handed: Handed
     problem: str = ""
     others: tuple[Handed, ...] = ()
+    modules: tuple[Handed, ...] = ()  # the student's own .py files
 
 
 def read_version(handed: Handed) -> tuple[bytes, str]:
@@ -289,7 +294,8 @@ def choose(handed: list[Handed], report: Report, lectures: list[str], given: fro
         last = max(handed, key=lambda h: (not h.refused, len(h.order), h.order))
         return Choice(last, f"{shown(last.file)}: {reason}")
     others = tuple(h for h in handed if h is not best and is_book(h) and not h.member.fault)
-    return Choice(best, "", others)
+    modules = tuple(h for h in handed if h.file.lower().endswith(".py") and not h.member.fault)
+    return Choice(best, "", others, modules)
 
 
 def unlike(choice: Choice, given: frozenset[str]) -> str:
@@ -302,14 +308,6 @@ def unlike(choice: Choice, given: frozenset[str]) -> str:
     left = [h for h in choice.others if bare(h) != bare(best) and not is_original(h, given)]
     names = ", ".join(dict.fromkeys(shown(h.file) for h in left))
     return f"more notebooks were handed in, not graded: {names}" if left else ""
-
-
-def handout(lecture: str | None, root: Path) -> frozenset[str]:
-    """Return the sources of a lecture's cells as they are handed out; none if they are not there."""
-    path = find_lecture(lecture, root).student if lecture else None
-    if path is None or not path.exists():
-        return frozenset()
-    return frozenset(cell.source.strip() for cell in cells_of(without_outputs(path.read_bytes())))
 
 
 def put(key: str, choice: Choice, rows: dict[str, Student], report: Report, given: frozenset[str]) -> None:
@@ -327,6 +325,8 @@ def put(key: str, choice: Choice, rows: dict[str, Student], report: Report, give
         return
     if store(key, handed, content, row, report):
         rows[key] = row_of(handed, row, unlike(choice, given))
+        for module in choice.modules[:MODULES]:
+            atomically(report.out / key / f"{safe(Path(module.file).stem) or 'module'}.py", read_version(module)[0])
     report.superseded += [(key, other.member.path) for other in choice.others]
 
 

@@ -137,12 +137,12 @@ def binding(source: str, name: str, id: str) -> Binding:
     return max((of_statement(node, name, id, functions) for node in nodes), default=Binding.NONE)
 
 
-def imported(source: str) -> set[str]:
-    """Return the modules, by their first names, that a cell imports anywhere."""
-    found = set()
+def imported(source: str) -> dict[str, str]:
+    """Return the names that a cell imports anywhere, each with the first name of the module that it is from."""
+    found = {}
     for node in ast.walk(parsed(source) or ast.Module([], [])):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.asname or alias.name.split(".")[0]: alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
+            found |= {alias.asname or alias.name: node.module.split(".")[0] for alias in node.names}
     return found

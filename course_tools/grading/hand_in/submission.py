@@ -186,6 +186,12 @@ def own_modules(path: Path) -> set[str]:
     return {file.stem for file in path.parent.glob("*.py")} if alone else set()
 
 
+def names_from(modules: set[str], cells: list[NotebookNode]) -> dict[str, str]:
+    """Return the names that a student's cells import from modules of the student's own, each with its module."""
+    sources = [cell.source for cell in cells if cell.cell_type == "code"] if modules else []
+    return {name: module for source in sources for name, module in imported(source).items() if module in modules}
+
+
 def read_submission(path: Path, wanted: Wanted) -> Submission:
     """Return what a file holds of what is wanted. Of a file that can't be read, the problem."""
     submission = Submission(path.name, digest_of(path))
@@ -195,6 +201,7 @@ def read_submission(path: Path, wanted: Wanted) -> Submission:
         submission.problem = str(error)
         return submission
     modules = own_modules(path)
+    names = names_from(modules, cells)
     for exercise in wanted.exercises:
         source, flags = answer_to(exercise, cells, wanted.given)
         if source is not None and len(source) > LONGEST:
@@ -203,7 +210,7 @@ def read_submission(path: Path, wanted: Wanted) -> Submission:
             submission.answers[exercise.id] = source
             flags += [
                 f"imports {name}.py, which was beside the notebook and is not taken along"
-                for name in sorted(modules & imported(source))
+                for name in sorted({names[used] for used in names.keys() & {*tokens_of(source), *imported(source)}})
             ]
             flags += [f"uses {name}" for name in library_use(source, wanted.aliases)]
         submission.flags[exercise.id] = flags
