@@ -228,7 +228,8 @@ def read_answer(id: str, placeholder: str, given: frozenset[str], cells: Sequenc
     own = anchors(id, cells)
     texts = [words_of(cells[i], handout, placeholder, found, i in own) for i in near]
     if not any(texts):
-        far = [cell for cell in cells if "exercise" not in cell.metadata.get("course", {}) and is_prose(cell)]
+        far = [cell for cell in cells if cell.source.strip() not in given]
+        far = [cell for cell in far if "exercise" not in cell.metadata.get("course", {}) and is_prose(cell)]
         texts = list(filter(None, (words_of(cell, handout, placeholder, found) for cell in far)))
         if not texts:
             return found if near else None

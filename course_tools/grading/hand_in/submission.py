@@ -110,9 +110,9 @@ def flags_of(chosen: Candidate, found: list[Candidate], exercise: Exercise, give
     flags = [] if chosen.own else [BY_NAME]
     if len(several) > 1:
         flags.append(f"{len(several)} cells define {exercise.function}: the last was graded")
-    stubs = [tokens_of(source) for source in given if exercise.function in source]
-    if chosen.binding == Binding.OPEN and stubs and tokens_of(chosen.source) not in stubs:
-        flags.append(STILL_OPEN)
+    if chosen.binding == Binding.OPEN and chosen.source.strip() not in given:
+        stubs = [tokens_of(source) for source in given if exercise.function in source]
+        flags += [STILL_OPEN] if stubs and tokens_of(chosen.source) not in stubs else []
     return flags
 
 
