@@ -144,6 +144,7 @@ def test_another_mistake_is_named_by_its_line():
         (b'{"nbformat": "x", "cells": []}', "nbformat x"),
         (b'{"nbformat": 3, "worksheets": [3]}', "no notebook"),
         (b'{"cells": [3]}', "cell 1"),
+        (b'{"cells": [{}, {"metadata": [1]}]}', "cell 2"),
     ],
 )
 def test_what_it_is_instead_is_said(content, kind):
@@ -158,7 +159,11 @@ def test_encodings_of_windows_are_read(encoding):
 
 
 def test_cells_in_odd_forms_are_read():
-    cells = [{"source": ["a\r\n", "b"], "metadata": None}, {"cell_type": "code", "metadata": {"course": 3}}, {"id": 7}]
+    cells = [
+        {"source": ["a\r\n", "b"], "metadata": None},
+        {"cell_type": "code", "metadata": {"course": 3}},
+        {"id": 7, "source": 5},
+    ]
     found = cells_of(json.dumps({"cells": cells}).encode())
     assert [cell.source for cell in found] == ["a\nb", "", ""]
     assert [cell.metadata for cell in found] == [{}, {}, {}]

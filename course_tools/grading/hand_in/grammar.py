@@ -137,6 +137,13 @@ def binding(source: str, name: str, id: str) -> Binding:
     return max((of_statement(node, name, id, functions) for node in nodes), default=Binding.NONE)
 
 
+def is_begun(source: str, name: str) -> bool:
+    """Tell whether a function of this name does more than raise the open exercise's error."""
+    tree = parsed(source) or ast.Module([], [])
+    named = [node for node in statements(tree.body) if getattr(node, "name", None) == name]
+    return any(not is_nothing(statement) for node in named for statement in getattr(node, "body", []))
+
+
 def imported(source: str) -> dict[str, str]:
     """Return the names that a cell imports anywhere, each with the first name of the module that it is from."""
     found = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course_tools.grading.hand_in.grammar import Binding, binding, imported
+from course_tools.grading.hand_in.grammar import Binding, binding, imported, is_begun
 from course_tools.grading.hand_in.opening import digest_of, read_cells
 from course_tools.grading.hand_in.prose import read_answers
 from course_tools.notebook_source import exercise_of
@@ -110,7 +110,7 @@ def flags_of(chosen: Candidate, found: list[Candidate], exercise: Exercise, give
     flags = [] if chosen.own else [BY_NAME]
     if len(several) > 1:
         flags.append(f"{len(several)} cells define {exercise.function}: the last was graded")
-    if chosen.binding == Binding.OPEN and chosen.source.strip() not in given:
+    if chosen.binding == Binding.OPEN and is_begun(chosen.source, exercise.function):
         stubs = [tokens_of(source) for source in given if exercise.function in source]
         flags += [STILL_OPEN] if stubs and tokens_of(chosen.source) not in stubs else []
     return flags
