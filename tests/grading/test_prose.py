@@ -160,7 +160,6 @@ def test_the_words_are_found_wherever_they_stand(tmp_path, lecture, place):
         near(1, code("check.progress()")),
         near(1, text(" \n")),
         near(-20, code("x = 3  # a number")),
-        without_cell(),
     ],
 )
 def test_nothing_is_found_where_nothing_was_written(tmp_path, lecture, change):
@@ -170,9 +169,10 @@ def test_nothing_is_found_where_nothing_was_written(tmp_path, lecture, change):
     assert found == {id: ""}
 
 
-def test_where_neither_question_nor_answer_is_left_nobody_knows(tmp_path):
+@pytest.mark.parametrize("above", [0, 1])
+def test_where_the_answers_cell_is_gone_and_nothing_is_in_its_place_nobody_knows(tmp_path, above):
     nb, wanted, id, at = handed_out("01")
-    del nb["cells"][at - 1 : at + 1]
+    del nb["cells"][at - above : at + 1]
     assert read(tmp_path / "one.ipynb", nb, wanted).written == {}
 
 

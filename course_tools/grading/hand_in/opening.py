@@ -118,10 +118,8 @@ def as_cell(value: object, number: int) -> NotebookNode:
     """Return a cell with all that is looked at, in the form that it should have. Raises ``ValueError``."""
     if not isinstance(value, dict) or not isinstance(value.get("metadata") or {}, dict):
         raise ValueError(f"the file is no notebook: cell {number} is no cell")
-    source, metadata = value.get("source", ""), value.get("metadata")
-    parts = source if isinstance(source, list) else [source]
-    source = "".join(part for part in parts if isinstance(part, str))
-    course = (metadata or {}).get("course")
+    source, course = value.get("source", ""), (value.get("metadata") or {}).get("course")
+    source = "".join(part for part in (source if isinstance(source, list) else [source]) if isinstance(part, str))
     return nbformat.from_dict(
         {
             "cell_type": str(value.get("cell_type", "raw")),

@@ -173,16 +173,18 @@ def words_of(cell: NotebookNode, handout: Handout, placeholder: str, found: Answ
     return pictures_in(cell, "\n".join(lines).strip(), found)
 
 
-def anchors(id: str, cells: Sequence[NotebookNode]) -> list[int]:
-    """Return where a question's heading stands, and the answer's own cells.
-
-    These are known by the number in their metadata, else by their id, else by ``answer =``.
-    """
-    name, heading = f"exercise-{id.replace('.', '-')}", re.compile(rf"^#+.*\bExercise\b.*?\b{re.escape(id)}\b", re.M)
-    question = [i for i, cell in enumerate(cells) if cell.cell_type != "code" and heading.search(cell.source)]
+def own_places(id: str, cells: Sequence[NotebookNode]) -> list[int]:
+    """Return where an answer's own cells stand: by the number in their metadata, by their id, else by ``answer =``."""
+    name = f"exercise-{id.replace('.', '-')}"
     tagged = [i for i, cell in enumerate(cells) if cell.metadata.get("course", {}).get("written") == id]
     tagged = tagged or [i for i, cell in enumerate(cells) if cell.get("id") == name]
-    return question + (tagged or [i for i, cell in enumerate(cells) if NAMED.match(cell.source)])
+    return tagged or [i for i, cell in enumerate(cells) if NAMED.match(cell.source)]
+
+
+def headings(id: str, cells: Sequence[NotebookNode]) -> list[int]:
+    """Return where a question's heading stands, such as "### Exercise 1.8"."""
+    heading = re.compile(rf"^#+.*\bExercise\b.*?\b{re.escape(id)}\b", re.M)
+    return [i for i, cell in enumerate(cells) if cell.cell_type != "code" and heading.search(cell.source)]
 
 
 def around(id: str, cells: Sequence[NotebookNode], handout: Handout) -> list[int]:
@@ -190,7 +192,7 @@ def around(id: str, cells: Sequence[NotebookNode], handout: Handout) -> list[int
 
     Nothing if neither question nor answer is there.
     """
-    places = anchors(id, cells)
+    places = headings(id, cells) + own_places(id, cells)
 
     def given(i: int) -> bool:
         return cells[i].source.strip() in handout.sources
@@ -222,17 +224,17 @@ def is_prose(cell: NotebookNode) -> bool:
 
 
 def read_answer(id: str, placeholder: str, given: frozenset[str], cells: Sequence[NotebookNode]) -> Answer | None:
-    """Return a written answer: empty if the student wrote nothing, None if neither question nor answer is there."""
+    """Return a written answer: empty if the student wrote nothing, None if there is no cell of it either."""
     handout = Handout.of(given)
     near, found = around(id, cells, handout), Answer("")
-    own = anchors(id, cells)
+    own = own_places(id, cells)
     texts = [words_of(cells[i], handout, placeholder, found, i in own) for i in near]
     if not any(texts):
         far = [cell for cell in cells if cell.source.strip() not in given]
         far = [cell for cell in far if "exercise" not in cell.metadata.get("course", {}) and is_prose(cell)]
         texts = list(filter(None, (words_of(cell, handout, placeholder, found) for cell in far)))
         if not texts:
-            return found if near else None
+            return found if own else None
         texts.insert(0, ELSEWHERE)
     found.text = "\n\n".join(filter(None, texts))[:LONGEST]
     return found
