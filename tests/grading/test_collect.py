@@ -873,3 +873,18 @@ def test_a_students_own_modules_stay_beside_the_notebook(download, root, tmp_pat
         "bob/02_vae.ipynb": BOOK,
         "bob/my-tools.py": "y = 2",
     }
+
+
+@pytest.mark.parametrize("above", ["submissions/", "a/b/", ""])
+def test_one_notebook_among_files_of_other_kinds_is_its_students(download, root, tmp_path, above):
+    files = {
+        f"{above}ada/02_vae.ipynb": BOOK,
+        f"{above}bob/hw.pdf": "x",
+        f"{above}cy/hw.zip": packed(**{"a.ipynb": BOOK}),
+    }
+    collect(download(files), tmp_path / "out", "02", root)
+    assert submissions(tmp_path / "out") == {"ada/02_vae.ipynb": BOOK, "cy/02_vae.ipynb": BOOK}
+    assert set(table(tmp_path / "out")) == {"ada", "bob", "cy"}
+    alone = {f"{above}ada/02_vae.ipynb": BOOK, f"{above}ada/img/a.png": "x", f"{above}ada/notes/b.md": "x"}
+    collect(download(alone, "alone"), tmp_path / "alone_out", "02", root)
+    assert len(table(tmp_path / "alone_out")) == 1

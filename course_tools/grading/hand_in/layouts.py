@@ -40,6 +40,7 @@ BRIGHTSPACE = re.compile(
 )
 CLASSROOM = re.compile(r"(?P<name>[^\W\d_].*?) - (?P<file>.+)", re.S)
 NOTE = re.compile(r"^Name:\s*(.+?)\s*\(([^()\s]+)\)\s*$", re.M)  # in Blackboard's note
+SENT = re.compile(r"\.ipynb|\.(?:json|zip|7z|rar|gz|tgz|pdf|docx?|odt)$", re.I)  # perhaps all that somebody handed in
 DATES = ("%b %d, %Y", "%B %d, %Y", "%d %b, %Y", "%d %B, %Y", "%d %b %Y", "%d %B %Y")
 
 
@@ -236,7 +237,8 @@ def whose(member: Member, depth: int, system: str, section: bool) -> Handed | st
 def place(members: list[Member]) -> tuple[dict[tuple[str, str], list[Handed]], list[tuple[str, str]]]:
     """Return each person's files, and (path, reason) of those that are nobody's or can't be read."""
     notebooks = [member.parts for member in members if is_notebook(member.parts)] or [m.parts for m in members]
-    depth, sections = wrappers(notebooks), canvas_folders(notebooks)
+    sent = [member.parts for member in members if SENT.search(member.parts[-1])]
+    depth, sections = wrappers(notebooks) or wrappers(sent), canvas_folders(notebooks)
     flat = [m.parts[-1] for m in members if len(m.parts) == depth + 1]
     system = system_of([file for file in flat if is_notebook((file,))] or flat)
     found, unplaced = [], []
