@@ -145,6 +145,8 @@ def test_another_mistake_is_named_by_its_line():
         (b'{"nbformat": 3, "worksheets": [3]}', "no notebook"),
         (b'{"cells": [3]}', "cell 1"),
         (b'{"cells": [{}, {"metadata": [1]}]}', "cell 2"),
+        (b'{"cells": [{"source": 5}]}', "cell 1"),
+        (b'{"cells": [{"source": ["a", 5]}]}', "cell 1"),
     ],
 )
 def test_what_it_is_instead_is_said(content, kind):
@@ -162,7 +164,7 @@ def test_cells_in_odd_forms_are_read():
     cells = [
         {"source": ["a\r\n", "b"], "metadata": None},
         {"cell_type": "code", "metadata": {"course": 3}},
-        {"id": 7, "source": 5},
+        {"id": 7},
     ]
     found = cells_of(json.dumps({"cells": cells}).encode())
     assert [cell.source for cell in found] == ["a\nb", "", ""]

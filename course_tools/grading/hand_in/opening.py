@@ -116,17 +116,19 @@ def silent() -> Iterator[None]:
 
 def as_cell(value: object, number: int) -> NotebookNode:
     """Return a cell with all that is looked at, in the form that it should have. Raises ``ValueError``."""
-    if not isinstance(value, dict) or not isinstance(value.get("metadata") or {}, dict):
+    fields = value if isinstance(value, dict) else {"source": None}
+    source, metadata = fields.get("source", ""), fields.get("metadata") or {}
+    parts = source if isinstance(source, list) else [source]
+    if not isinstance(metadata, dict) or not all(isinstance(part, str) for part in parts):
         raise ValueError(f"the file is no notebook: cell {number} is no cell")
-    source, course = value.get("source", ""), (value.get("metadata") or {}).get("course")
-    source = "".join(part for part in (source if isinstance(source, list) else [source]) if isinstance(part, str))
+    source, course = "".join(parts), metadata.get("course")
     return nbformat.from_dict(
         {
-            "cell_type": str(value.get("cell_type", "raw")),
-            "id": str(value.get("id", "")),
+            "cell_type": str(fields.get("cell_type", "raw")),
+            "id": str(fields.get("id", "")),
             "source": source.replace("\r\n", "\n").encode("utf-8", "replace").decode(),  # no lone surrogate
             "metadata": {"course": course} if isinstance(course, dict) else {},
-            "attachments": value["attachments"] if isinstance(value.get("attachments"), dict) else {},
+            "attachments": fields["attachments"] if isinstance(fields.get("attachments"), dict) else {},
         }
     )
 
