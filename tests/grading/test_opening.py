@@ -4,6 +4,7 @@ import json
 import random
 import tracemalloc
 import warnings
+import zipfile
 
 import pytest
 
@@ -186,3 +187,29 @@ def test_equal_ids_are_read_in_silence(capfd, caplog):
         warnings.simplefilter("always")
         assert len(cells_of(json.dumps(nb).encode())) == 100
     assert (told, capfd.readouterr(), caplog.text) == ([], ("", ""), "")
+
+
+def zipped(path, **files: str):
+    """Write a zip; return its path."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def test_the_one_notebook_in_a_zip_is_read(tmp_path):
+    book = json.dumps(notebook("x = 1"))
+    files = {"hw/one.ipynb": book, "__MACOSX/._one.ipynb": "?", "figure.png": "?"}
+    (cell,) = read_cells(zipped(tmp_path / "one.zip", **files))
+    assert cell.source == "x = 1"
+    with pytest.raises(ValueError, match="a zip archive with 2 of them"):
+        read_cells(zipped(tmp_path / "two.zip", **files, **{"hw/two.ipynb": book}))
+    with pytest.raises(ValueError, match="a zip archive with 0 of them"):
+        read_cells(zipped(tmp_path / "none.ipynb", **{"hw.pdf": "?"}))
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "one.zip").read_bytes()[:60])
+    with pytest.raises(ValueError, match="a zip archive with 0 of them"):
+        read_cells(tmp_path / "cut.zip")
+    content = (tmp_path / "one.zip").read_bytes().replace(b"x = 1", b"x = 2")
+    (tmp_path / "damaged.zip").write_bytes(content)
+    with pytest.raises(ValueError, match="damaged zip archive"):
+        read_cells(tmp_path / "damaged.zip")

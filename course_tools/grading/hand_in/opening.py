@@ -17,7 +17,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-LARGEST = 512 * 2**20  # bytes of a file
+from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, unpacked
+
 WITHOUT_OUTPUTS = 64 * 2**20  # bytes of what is left of it
 NESTED = 2_000_000  # lists and objects in what is left: each takes some hundred bytes of memory
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.S)
@@ -158,6 +159,18 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cells_in_zip(path: Path) -> list[NotebookNode]:
+    """Return the cells of the one notebook in a zip. Raises ``ValueError`` in one line if there is none, or several."""
+    outer = Member((path.name,), (), "", path.read_bytes)
+    books = [inner for inner in unpacked(outer) if inner.parts[-1].lower().endswith(".ipynb") and not inner.fault]
+    if len(books) != 1:
+        raise ValueError(f"the file is no notebook, but a zip archive with {len(books)} of them: unpack it")
+    try:
+        return cells_of(without_outputs(books[0].read()))
+    except UNREADABLE as error:
+        raise ValueError(f"the file is a damaged zip archive ({type(error).__name__})") from None
+
+
 def read_cells(path: Path) -> list[NotebookNode]:
     """Return the cells of a file that should be a notebook. Raises ``ValueError`` in one line if it is none."""
     size = path.stat().st_size
@@ -166,8 +179,9 @@ def read_cells(path: Path) -> list[NotebookNode]:
     if size == 0:
         raise ValueError("the file is empty")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        kept = without_outputs(content)
-    return cells_of(kept)
+        if content[:4] != b"PK\x03\x04":
+            return cells_of(without_outputs(content))
+    return cells_in_zip(path)
 
 
 def is_untouched(cells: list[NotebookNode], given: frozenset[str]) -> bool:
