@@ -66,9 +66,7 @@ def test_late_submissions_are_named(late, line):
     assert why(submission(result("correct")), Student(late=late)) == line
 
 
-def test_what_collecting_said_and_a_submission_that_is_gone_are_named():
-    assert why(submission(result("correct")), Student(more={"problem": "a later version: x"})) == ["a later version: x"]
-    assert why(submission(result("correct")), Student(more={"problem": ""})) == []
+def test_a_submission_that_is_gone_is_named():
     (line,) = why(submission(result("correct"), gone=True))
     assert "no longer there" in line
 

@@ -28,8 +28,6 @@ def lateness(late: str) -> list[str]:
 def whole(entry: Entry) -> Iterator[str]:
     """Yield what is to be said of the whole submission: its file, its written answers."""
     record, results = entry.record, entry.record.exercises.values()
-    if entry.student.more.get("problem"):  # what `course collect` said of it
-        yield entry.student.more["problem"]
     if record.gone:
         yield "the submission is no longer there: this is the grade of an earlier run"
     if record.problem:

@@ -39,7 +39,7 @@ def grades(everyone: Sequence[Entry], absent: Mapping[str, Student]) -> str:
     rows = [grades_row(entry) for entry in everyone]
     for key, student in absent.items():
         cells = {"student": key, "name": student.name, "complete": "no", "late": student.late, "file": student.file}
-        cells["problem"] = student.more.get("problem") or "no result: this submission was not graded"
+        cells["problem"] = "no result: this submission was not graded"
         rows.append([cells.get(column, "") for column in header])
     return to_csv([header, *rows])
 
