@@ -342,6 +342,11 @@ def test_a_cell_that_was_replaced_can_still_be_lent(read):
     assert (found.answers["1.1"], found.others) == (ANSWER, [first])
 
 
+def test_a_cell_whose_text_is_in_an_answer_too_can_still_be_lent(read):
+    found = read(cell("import math"), cell(f"import math\n{ANSWER}", exercise="1.1"))
+    assert found.others == ["import math"]
+
+
 @pytest.mark.parametrize("kind", ["markdown", "raw"])
 @pytest.mark.parametrize("source", [WHOLE, f"```python\n{WHOLE}\n```", f"My answer:\n\n```\n{WHOLE}\n```\n"])
 @pytest.mark.parametrize("number", [{"exercise": "1.1"}, {}])

@@ -216,7 +216,8 @@ def read_submission(path: Path, wanted: Wanted) -> Submission:
         submission.flags[exercise.id] = flags
     for id, answer in read_answers(wanted.written, wanted.given, cells):
         submission.written[id], submission.pictures[id] = answer.text, answer.pictures
-    graded = "\n\n".join(submission.answers.values())
-    own = [c.source for c in cells if c.cell_type == "code" and c.source.strip() not in wanted.given]
-    submission.others = [source for source in own if len(source) <= LONGEST and source not in graded]
+    own = [c for c in cells if c.cell_type == "code" and c.source.strip() not in wanted.given]
+    graded = [c for c in own if isinstance(exercise_of(c), str)]
+    graded = [c for c in graded if c.source in submission.answers.get(exercise_of(c), "")]
+    submission.others = [c.source for c in own if c not in graded and len(c.source) <= LONGEST]
     return submission
