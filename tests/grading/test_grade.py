@@ -9,16 +9,19 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import nbformat
 import pytest
 from filelock import FileLock
 
 from course_tools import cli
 from course_tools.grading.book import gradebook, records
+from course_tools.grading.hand_in.submission import NO_CODE
 from course_tools.grading.inside.job import Cell, decode
 from course_tools.grading.judge import grade, sandbox
 from course_tools.grading.judge.grade import Options, grade_all, grade_one
 from course_tools.grading.judge.sandbox import Broken, Grounds, Run
 from course_tools.grading.run import grade_folder
+from course_tools.notebook_source import exercise_of
 
 pytestmark = pytest.mark.sandbox
 
@@ -360,3 +363,37 @@ def test_who_handed_in_something_else_is_listed_with_the_reason(copy):
     assert records_of["bo"].points == next(r for r in records.read_all(copy / "out") if r.student == "bo").points > 0
     assert records_of["di"].problem == "the file is no notebook, but a PDF"
     assert {answer.text for answer in records_of["di"].written.values()} == {None}, "so there is no total, and no 0"
+
+
+def test_an_answer_is_right_wherever_its_cell_went(tmp_path, write_submission, warm):
+    solved = nbformat.read(write_submission(tmp_path / "solved.ipynb"), 4)
+    (at,) = [i for i, cell in enumerate(solved.cells) if exercise_of(cell) == "1.1"]
+    answer = solved.cells[at].source + '\n    # raise NotImplementedError("Exercise 1.1")'
+    head, body = answer.split("\n", 1)
+    own = {"course": {"exercise": "1.1"}}
+    code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    ways = {
+        "a list of that name above": [code("kl_bits = []"), code(answer, metadata=own)],
+        "a list of that name below": [code(answer, metadata=own), code("kl_bits = []")],
+        "an assert in the lower part": [
+            code(answer, metadata=own),
+            code("assert kl_bits(torch.eye(2)[0], torch.eye(2)[0]) == 0", metadata=own),
+        ],
+        "an assert in the upper part": [
+            code("assert kl_bits(torch.eye(2)[0], torch.eye(2)[0]) == 0", metadata=own),
+            code(answer, metadata=own),
+        ],
+        "split within the function": [code(head, metadata=own), code(body, metadata=own)],
+        "turned to Markdown": [text(answer, metadata=own)],
+        "turned to raw": [nbformat.v4.new_raw_cell(answer, metadata=own)],
+        "between fences, without its number": [text(f"```python\n{answer}\n```")],
+        "a scratch before it": [code("def kl_bits(p, q):\n    pass", metadata=own), code(answer)],
+    }
+    for name, cells in ways.items():
+        made = nbformat.v4.new_notebook(cells=[*solved.cells[:at], *cells, *solved.cells[at + 1 :]])
+        (tmp_path / "in" / name).mkdir(parents=True)
+        nbformat.write(made, tmp_path / "in" / name / "01_kl_and_elbo.ipynb")
+    found, *_ = grade_all(tmp_path / "in", "01", tmp_path / "out", Options(seed=11))
+    assert {record.student: record.exercises["1.1"].status for record in found} == dict.fromkeys(ways, "correct")
+    flagged = {record.student for record in found if NO_CODE in record.exercises["1.1"].flags}
+    assert flagged == {"turned to Markdown", "turned to raw", "between fences, without its number"}

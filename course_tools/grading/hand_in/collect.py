@@ -394,7 +394,7 @@ def collect(
         where = error.filename2 or error.filename or out
         raise ValueError(f"{shown(str(where))}: {error.strerror or error}; mend that, and collect again") from None
     if not (report.new or report.replaced or report.unchanged or report.kept):
-        file, reason = map(shown, report.unplaced[0])
+        file, reason = map(shown, [*report.unplaced, ("its files", "no submissions")][0])
         more = f"; {len(report.unplaced)} files in all" if len(report.unplaced) > 1 else ""
         raise ValueError(
             f"nothing in {download} could be placed ({file}: {reason}{more}); give the export of a learning "
