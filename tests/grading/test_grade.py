@@ -397,3 +397,11 @@ def test_an_answer_is_right_wherever_its_cell_went(tmp_path, write_submission, w
     assert {record.student: record.exercises["1.1"].status for record in found} == dict.fromkeys(ways, "correct")
     flagged = {record.student for record in found if NO_CODE in record.exercises["1.1"].flags}
     assert flagged == {"turned to Markdown", "turned to raw", "between fences, without its number"}
+
+
+def test_a_table_of_students_that_excel_saved_is_used_as_it_is(copy):
+    table = "sep=;\r\nstudent;name;canvas_id\r\nbo;Bø, the second;12\r\n"
+    (copy / "in" / "students.csv").write_bytes(table.encode("cp1252"))
+    for _ in range(2):  # from its place, then from the copy in the gradebook
+        gradebook.publish(copy / "out", copy / "in" / "students.csv" if _ == 0 else None)
+        assert "Bø, the second" in (copy / "out" / "grades.csv").read_text("utf-8-sig")
