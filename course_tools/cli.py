@@ -288,14 +288,16 @@ def release(lecture: str | None, every: bool, out: Path) -> int:
 @click.argument("download", type=FOLDER)
 @click.option("--lecture", metavar="NN", help="Needed where the files' names tell of several.")
 @click.option("--out", type=FOLDER, required=True, metavar="DIR", help="The folder of submissions.")
-def collect(download: Path, lecture: str | None, out: Path) -> int:
-    """Sort what Canvas or Moodle exported into submissions.
+@click.option("--roster", type=FOLDER, metavar="CSV", help="The class, as Canvas or Moodle export it: who is missing?")
+def collect(download: Path, lecture: str | None, out: Path, roster: Path | None) -> int:
+    """Sort what a learning platform exported into submissions.
 
-    DOWNLOAD is the .zip that they gave, or its folder. Of each student the last version is taken.
+    DOWNLOAD is the .zip that Canvas, Moodle, Blackboard, Brightspace or Google Classroom gave, or its folder. Of each
+    student the last version is taken.
     """
     from course_tools.grading.hand_in.collect import collect, describe
 
-    print(describe(collect(download, out, lecture)))
+    print(describe(collect(download, out, lecture, roster=roster)))
     return 0
 
 

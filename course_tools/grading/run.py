@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from course_tools.grading.book import gradebook
+from course_tools.grading.book.entries import listed
 from course_tools.grading.book.tables import counted
+from course_tools.grading.hand_in.folder import handout
 from course_tools.grading.judge.engines import Limits
-from course_tools.grading.judge.grade import Options, grade_all, incomplete, locked, write_changes
+from course_tools.grading.judge.grade import Options, grade_all, incomplete, locked, note_gone, write_changes
 
 
 class Outcome(NamedTuple):
@@ -39,7 +41,11 @@ def grade_folder(
     write_changes(out, changed)
     if found:
         with locked(out):
+            gone = note_gone(submissions, out, handout(lecture))
             gradebook.publish(out, given)
+        if gone:
+            older = f"no submission any more, and still in the gradebook with an older grade: {listed(gone)}"
+            lines.append(f"{older} (to drop one, delete {out / 'results'}/STUDENT.json)")
     without = incomplete(found)
     if without:
         lines.append(

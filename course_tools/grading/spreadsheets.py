@@ -1,5 +1,6 @@
 """CSV files that spreadsheets open without harm, and what spreadsheets save, read back."""
 
+import codecs
 import csv
 import io
 import re
@@ -46,21 +47,37 @@ def parse(text: str, delimiter: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
 
 
+def decoded(content: bytes) -> str:
+    """Return the text of a table that a spreadsheet saved: UTF-8, UTF-16 with its mark, else Windows' code page."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def tables_in(text: str) -> list[list[list[str]]]:
+    """Return what CSV text may be: its rows for each delimiter; Excel's own first line, ``sep=;``, is left out."""
+    text = re.sub(r"\A\"?sep=(.)\"?[,;\t]*\r?\n", "", text)
+    return [parse(text, delimiter) for delimiter in ",;\t|"]
+
+
 def read_csv(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Return (row number, {column: cell}) of a CSV file, blank rows left out; the header is row 1.
 
-    Accepts a BOM, and commas, semicolons or tabs between the cells. Raises ``FileNotFoundError`` if there is no file,
-    ``ValueError`` for one that is not CSV in UTF-8 or lacks one of the `required` columns.
+    Accepts what spreadsheets save: a BOM, UTF-16, Windows' code page, and commas, semicolons, tabs or bars between the
+    cells. Raises ``FileNotFoundError`` if there is no file, ``ValueError`` for one that is not CSV or lacks one of the
+    `required` columns.
     """
     require(not path.is_dir(), f"{path} is a folder: name a CSV file")
     try:
-        text = path.read_text("utf-8-sig")
-        tables = [parse(text, delimiter) for delimiter in ",;\t"]
+        tables = tables_in(decoded(path.read_bytes()))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: name a CSV file") from None
     except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path} can't be read: save it as CSV in UTF-8 (Excel: CSV UTF-8)") from None
-    rows = max(tables, key=lambda rows: len(set(required).intersection(*rows[:1])))
+        raise ValueError(f"{path} is no CSV file: save it as CSV in UTF-8 (Excel: CSV UTF-8)") from None
+    rows = max(tables, key=lambda rows: (len(set(required).intersection(*rows[:1])), *map(len, rows[:1])))
     header = rows[0] if rows else []
     missing = [name for name in required if name not in header]
     require(not missing, f"{path}, row 1: the column {', '.join(missing)} is missing; needed: {', '.join(required)}")

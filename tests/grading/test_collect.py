@@ -1,6 +1,8 @@
 """Collecting: what Canvas and Moodle export, and folders, in all forms; nothing lost, nothing taken for another's."""
 
 import csv
+import io
+import json
 import os
 import random
 import stat
@@ -12,6 +14,7 @@ import pytest
 
 from course_tools.grading.book import records
 from course_tools.grading.hand_in import collect as collecting
+from course_tools.grading.hand_in import download as download_module
 from course_tools.grading.hand_in.collect import collect, describe
 
 LECTURES = ("01_kl_and_elbo", "02_vae")
@@ -107,6 +110,8 @@ def test_canvas(download, root, tmp_path):
         "moodle_id": "",
         "late": "yes",
         "file": "turingalan_LATE_12346_67891_02_vae-2.ipynb",
+        "handed_in": "",
+        "login": "",
     }
     assert [rows[key]["late"] for key in ("lovelaceada_12345", "anon_aB3dE", "anon_77")] == ["no", "no", "yes"]
     assert not report.unplaced and not report.superseded and len(report.new) == 5
@@ -359,7 +364,7 @@ def test_links_are_not_followed(root, tmp_path):
 
 
 def test_a_file_that_is_too_large(download, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(collecting, "LARGEST", 2**20)
+    monkeypatch.setattr(collecting, "LARGEST", 2**20), monkeypatch.setattr(download_module, "LARGEST", 2**20)
     report = collect(
         download({"ada/02_vae.ipynb": b"0" * 2**20, "bob/02_vae.ipynb": b"0" * (2**20 + 1)}),
         tmp_path / "out",
@@ -370,7 +375,7 @@ def test_a_file_that_is_too_large(download, root, tmp_path, monkeypatch):
 
 
 def test_a_zip_bomb_that_lies_about_its_size(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(collecting, "LARGEST", 2**20)
+    monkeypatch.setattr(collecting, "LARGEST", 2**20), monkeypatch.setattr(download_module, "LARGEST", 2**20)
     path = tmp_path / "d.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bob/02_vae.ipynb", "Bob")
@@ -402,7 +407,7 @@ def test_formulas_in_the_table_are_quoted(root, tmp_path, name):
     for _ in range(2):  # and stay as they are at the next call
         collect(zipped(tmp_path / "d.zip", entries), tmp_path / "out", root=root)
         cells = [cell for row in table(tmp_path / "out").values() for cell in row.values()]
-        assert len(cells) == 12 and not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+        assert len(cells) == 16 and not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
         assert f"'{name.replace('/', '∕')}" in cells and "'=1+1.ipynb" in cells
 
 
@@ -621,3 +626,265 @@ def test_collecting_imports_no_torch():
     code = "from course_tools.grading.hand_in import collect"
     code += "\nimport sys\nassert not {'torch', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Other platforms ---------------------------------------------------------------------------------------------------
+
+
+def rows_of(out):
+    """Return student → (name, login, handed_in, problem) of students.csv."""
+    return {k: (r["name"], r["login"], r["handed_in"], r.get("problem", "")) for k, r in table(out).items()}
+
+
+@pytest.mark.parametrize("head", ["gradebook_ST101_1_Homework 2_", "Homework_2_", "HW_1_2_"])
+@pytest.mark.parametrize("above", ["", "gradebook_ST101_Homework/"])
+def test_blackboard(download, root, tmp_path, head, above):
+    early, late = "2025-03-04-10-00-00", "2025-03-05-09-08-07"
+    note = "Name: Ada Lovelace (alove)\nAssignment: Homework\nDate Submitted: Tuesday, March 4, 2025\n"
+    files = {
+        f"{head}alove_attempt_{early}_02_vae.ipynb": "first",
+        f"{head}alove_attempt_{late}_02_vae.ipynb": "second",
+        f"{head}alove_attempt_{late}.txt": note,
+        f"{head}bob_attempt_{early}_x_eve_attempt_{late}_02_vae.ipynb": "Bob, who would be Eve",
+        f"{head}cy_attempt_{early}.txt": "Name: Cy Young (cy)\n",
+    }
+    report = collect(download({above + name: text for name, text in files.items()}), tmp_path / "out", "02", root)
+    assert submissions(tmp_path / "out") == {
+        "Ada_Lovelace_alove/02_vae.ipynb": "second",
+        "bob/02_vae.ipynb": "Bob, who would be Eve",
+    }
+    rows = rows_of(tmp_path / "out")
+    assert rows["Ada_Lovelace_alove"] == ("Ada Lovelace", "alove", "2025-03-05T09:08:07", "")
+    assert rows["Cy_Young_cy"][:2] == ("Cy Young", "cy") and "Blackboard's note" in rows["Cy_Young_cy"][3]
+    assert [student for student, _ in report.superseded] == ["Ada_Lovelace_alove"]
+    assert set(reasons(report)) == {f"{above}{head}cy_attempt_{early}.txt"}
+
+
+@pytest.mark.parametrize("form", ["{}/02_vae.ipynb", "{}/sub/02_vae.ipynb", "{} - 02_vae.ipynb"])
+@pytest.mark.parametrize("above", ["", "Homework Download Mar 6, 2025/"])
+def test_brightspace(download, root, tmp_path, form, above):
+    names = {
+        "111-9 - Ada Lovelace - Mar 4, 2025 1000 AM": "first",
+        "111-9 - Ada Lovelace - Mar 5, 2025 905 PM": "second",
+        "112-9 - Mary-Ann Smith - December 5, 2024 1149 AM": "Mary-Ann",
+        "113-9 - José Núñez - 4 March, 2025 1205 AM": "José",
+        "114-9 - Twin - Mar 4, 2025 100 PM": "one",
+        "115-9 - Twin - Mar 4, 2025 100 PM": "other",
+    }
+    files = {above + form.format(name): text for name, text in names.items()} | {f"{above}index.html": "<html>"}
+    report = collect(download(files), tmp_path / "out", root=root)
+    assert submissions(tmp_path / "out") == {
+        "Ada_Lovelace/02_vae.ipynb": "second",
+        "Mary-Ann_Smith/02_vae.ipynb": "Mary-Ann",
+        "José_Núñez/02_vae.ipynb": "José",
+        "Twin_114-9/02_vae.ipynb": "one",
+        "Twin_115-9/02_vae.ipynb": "other",
+    }
+    came = {key: row[2] for key, row in rows_of(tmp_path / "out").items()}
+    assert came == {
+        "Ada_Lovelace": "2025-03-05T21:05",
+        "Mary-Ann_Smith": "2024-12-05T11:49",
+        "José_Núñez": "2025-03-04T00:05",
+        "Twin_114-9": "2025-03-04T13:00",
+        "Twin_115-9": "2025-03-04T13:00",
+    }
+    assert not report.unplaced
+
+
+def test_brightspace_where_all_numbers_are_equal(download, root, tmp_path):
+    names = [f"397-25 - {name} - Sep 24, 2024 926 PM" for name in ("Mary-Ann Smith", "John Doe")]
+    collect(download({f"{name}/02_vae.ipynb": name for name in names}), tmp_path / "out", root=root)
+    assert set(table(tmp_path / "out")) == {"Mary-Ann_Smith", "John_Doe"}
+
+
+@pytest.mark.parametrize("above", ["", "Homework-20250304T100000Z-001/Homework/"])
+def test_classroom(download, root, tmp_path, above):
+    files = {
+        f"{above}Ada Lovelace - 02_vae.ipynb": "Ada",
+        f"{above}José Núñez - Copy of 02_vae.ipynb": "José",
+        f"{above}02_vae (1).ipynb": "whose?",
+    }
+    report = collect(download(files), tmp_path / "out", root=root)
+    assert submissions(tmp_path / "out") == {"Ada_Lovelace/02_vae.ipynb": "Ada", "José_Núñez/02_vae.ipynb": "José"}
+    assert reasons(report) == {f"{above}02_vae (1).ipynb": "its name does not tell whose it is"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x_bob_attempt_2025-03-05-10-00-00_02_vae.ipynb", "1-2 - Bob - Mar 4, 2025 1000 AM - x.ipynb", "Bob - x.ipynb"],
+)
+def test_a_file_named_as_on_another_platform_is_still_its_students(download, root, tmp_path, name):
+    path = download({f"ada_1_2_{name}": "Ada", "bob_2_3_02_vae.ipynb": "Bob", "cy_3_4_02_vae.ipynb": "Cy"})
+    collect(path, tmp_path / "out", "02", root)
+    assert submissions(tmp_path / "out")["bob_2/02_vae.ipynb"] == "Bob" and set(table(tmp_path / "out")) == {
+        "ada_1",
+        "bob_2",
+        "cy_3",
+    }
+    folders = {f"ada/{name}": "Ada", "bob/02_vae.ipynb": "Bob"}
+    collect(download(folders, "folders"), tmp_path / "other", "02", root)
+    assert submissions(tmp_path / "other") == {"ada/02_vae.ipynb": "Ada", "bob/02_vae.ipynb": "Bob"}
+
+
+# What is no .ipynb -------------------------------------------------------------------------------------------------
+
+BOOK = '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}'
+
+
+def packed(**files):
+    """Return the bytes of a zip."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "02_vae.ipynb.json",
+        "02_vae.ipynb.txt",
+        "02_vae.json",
+        "work.txt",
+        "02_vae.ipynb.download",
+        "02_vae.ipynb_",
+        "02_vae",
+    ],
+)
+def test_a_notebook_under_another_name_is_taken(download, root, tmp_path, name):
+    path = download({f"ada/{name}": BOOK, "ada/readme.txt": "see the notebook", "bob/02_vae.ipynb": BOOK})
+    report = collect(path, tmp_path / "out", "02", root)
+    assert submissions(tmp_path / "out") == {"ada/02_vae.ipynb": BOOK, "bob/02_vae.ipynb": BOOK}
+    assert not report.unplaced
+
+
+@pytest.mark.parametrize("inside", ["02_vae.ipynb", "sub/02_vae.ipynb", "sub/my work.ipynb"])
+def test_a_notebook_in_a_zip_is_taken(download, root, tmp_path, inside):
+    content = packed(**{inside: BOOK, f"__MACOSX/._{inside}": "x", "figure.png": "x"})
+    for name in ("ada/hw.zip", "ada_1_2_hw.zip", "Ada_1_assignsubmission_file_/hw.ZIP"):
+        folder = tmp_path / name.replace("/", "-")
+        other = {"a": "bob/02_vae.ipynb"}.get(name[:1] if "/" in name else "", "bob_2_3_02_vae.ipynb")
+        collect(download({name: content, other: "Bob"}, folder.name + "-d"), folder, "02", root)
+        assert sorted(submissions(folder).values()) == sorted([BOOK, "Bob"])
+
+
+def test_the_notebook_of_the_lecture_in_a_zip_is_taken(download, root, tmp_path):
+    content = packed(
+        **{"02_vae.ipynb": "it", "scratch.ipynb": "no", "../../evil.ipynb": "no", "deep/01_kl_and_elbo.ipynb": "no"}
+    )
+    collect(download({"ada/hw.zip": content, "bob/02_vae.ipynb": BOOK}), tmp_path / "out", "02", root)
+    assert submissions(tmp_path / "out")["ada/02_vae.ipynb"] == "it"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("work.pdf", b"%PDF", "no notebook (.ipynb)"),
+        ("02_vae.ipynb - Colab.pdf", b"%PDF", "no notebook (.ipynb)"),
+        ("02_vae.ipynb.html", b"<html>", "no notebook (.ipynb)"),
+        ("02_vae.py", b"x = 1", "no notebook (.ipynb)"),
+        ("work.7z", b"7z", "an archive"),
+        ("work.zip", b"PK no zip", "an archive"),
+        ("work.zip", packed(**{"work.pdf": "x"}), "an archive"),
+        ("work.json", b'{"a": 1}', "no notebook (.ipynb)"),
+        ("01_kl_and_elbo.ipynb", BOOK.encode(), "a notebook of another lecture than 02_vae"),
+    ],
+)
+def test_who_handed_in_nothing_that_can_be_graded_stands_in_the_table(download, root, tmp_path, name, content, why):
+    out = tmp_path / "out"
+    report = collect(download({f"ada/{name}": content, "bob/02_vae.ipynb": BOOK}), out, "02", root)
+    assert list(submissions(out)) == ["bob/02_vae.ipynb"]
+    assert why in reasons(report)[f"ada/{name}"]
+    row = table(out)["ada"]
+    assert (row["name"], row["file"]) == ("ada", name) and name in row["problem"] and why in row["problem"]
+    assert table(out)["bob"]["problem"] == ""
+    collect(download({"ada/02_vae.ipynb": BOOK}, "later"), out, "02", root)
+    assert (table(out)["ada"]["file"], table(out)["ada"]["problem"]) == ("02_vae.ipynb", "")
+    collect(download({f"ada/{name}": content, "bob/02_vae.ipynb": BOOK}, "again"), out, "02", root)
+    assert (
+        submissions(out)["ada/02_vae.ipynb"] == BOOK
+        and "a later version can't be graded" in table(out)["ada"]["problem"]
+    )
+
+
+def test_links_typed_texts_and_damage_stand_in_the_table(download, root, tmp_path):
+    path = download(
+        {"ada_1_text.html": "x", "bob_2_link.html": "x", "cy_3_4_02_vae.ipynb": BOOK, "di_LATE_5_6_hw.pdf": "x"}
+    )
+    collect(path, tmp_path / "out", root=root)
+    told = {key: (row["canvas_id"], row["late"], row["problem"]) for key, row in table(tmp_path / "out").items()}
+    assert told == {
+        "ada_1": ("1", "no", "ada_1_text.html: no file, but a text typed into Canvas"),
+        "bob_2": ("2", "no", "bob_2_link.html: no file, but a link typed into Canvas"),
+        "cy_3": ("3", "no", ""),
+        "di_5": ("5", "yes", "hw.pdf: no notebook (.ipynb)"),
+    }
+
+
+# Originals and copies ----------------------------------------------------------------------------------------------
+
+
+def book(*sources):
+    """Return a notebook's text."""
+    cells = [{"cell_type": "code", "metadata": {}, "outputs": [], "source": source} for source in sources]
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells})
+
+
+@pytest.fixture
+def with_handout(root):
+    """Return a course whose second lecture has a notebook of two cells."""
+    (root / "lectures").mkdir()
+    (root / "lectures" / "02_vae.ipynb").write_text(book("given 1", "given 2"), "utf-8")
+    return root
+
+
+@pytest.mark.parametrize(
+    "copy", ["Copy of 02_vae.ipynb", "Kopie von 02_vae.ipynb", "my work.ipynb", "02_vae-Copy1.ipynb"]
+)
+@pytest.mark.parametrize("times", [(DAY, LATER), (LATER, DAY)])
+def test_an_untouched_original_does_not_count_beside_a_solved_copy(download, with_handout, tmp_path, copy, times):
+    original, solved = book("given 1", " given 2\n", ""), book("given 1", "mine")
+    files = [
+        ("ada/02_vae.ipynb", original, times[0]),
+        (f"ada/{copy}", solved, times[1]),
+        ("bo/02_vae.ipynb", original, DAY),
+    ]
+    collect(download(files), tmp_path / "out", "02", with_handout)
+    assert submissions(tmp_path / "out") == {"ada/02_vae.ipynb": solved, "bo/02_vae.ipynb": original}
+    assert table(tmp_path / "out")["ada"].get("problem", "") == ""
+
+
+def test_a_second_notebook_that_was_worked_on_is_named(download, with_handout, tmp_path):
+    files = {"ada/02_vae.ipynb": book("one"), "ada/scratch.ipynb": book("two"), "bo/02_vae.ipynb": book("three")}
+    collect(download(files), tmp_path / "out", "02", with_handout)
+    assert submissions(tmp_path / "out")["ada/02_vae.ipynb"] == book("one")
+    assert table(tmp_path / "out")["ada"]["problem"] == "more notebooks were handed in, not graded: scratch.ipynb"
+    assert table(tmp_path / "out")["bo"]["problem"] == ""
+
+
+def test_a_students_own_modules_stay_beside_the_notebook(download, root, tmp_path):
+    inside = packed(**{"hw/02_vae.ipynb": BOOK, "hw/my-tools.py": "y = 2"})
+    path = download({"ada/02_vae.ipynb": BOOK, "ada/sub/helpers.py": "x = 1", "bob/hw.zip": inside})
+    collect(path, tmp_path / "out", "02", root)
+    assert submissions(tmp_path / "out") == {
+        "ada/02_vae.ipynb": BOOK,
+        "ada/helpers.py": "x = 1",
+        "bob/02_vae.ipynb": BOOK,
+        "bob/my-tools.py": "y = 2",
+    }
+
+
+@pytest.mark.parametrize("above", ["submissions/", "a/b/", ""])
+def test_one_notebook_among_files_of_other_kinds_is_its_students(download, root, tmp_path, above):
+    files = {
+        f"{above}ada/02_vae.ipynb": BOOK,
+        f"{above}bob/hw.pdf": "x",
+        f"{above}cy/hw.zip": packed(**{"a.ipynb": BOOK}),
+    }
+    collect(download(files), tmp_path / "out", "02", root)
+    assert submissions(tmp_path / "out") == {"ada/02_vae.ipynb": BOOK, "cy/02_vae.ipynb": BOOK}
+    assert set(table(tmp_path / "out")) == {"ada", "bob", "cy"}
+    alone = {f"{above}ada/02_vae.ipynb": BOOK, f"{above}ada/img/a.png": "x", f"{above}ada/notes/b.md": "x"}
+    collect(download(alone, "alone"), tmp_path / "alone_out", "02", root)
+    assert len(table(tmp_path / "alone_out")) == 1

@@ -66,6 +66,11 @@ def test_late_submissions_are_named(late, line):
     assert why(submission(result("correct")), Student(late=late)) == line
 
 
+def test_a_submission_that_is_gone_is_named():
+    (line,) = why(submission(result("correct"), gone=True))
+    assert "no longer there" in line
+
+
 def test_names_that_nothing_defined_are_named():
     undefined = result("error", cause="undefined", names=["kl_table"])
     other = result("error", cause="undefined", names=["elbo"])

@@ -18,6 +18,7 @@ from course_tools.grading.inside.job import Cell, decode
 from course_tools.grading.judge import grade, sandbox
 from course_tools.grading.judge.grade import Options, grade_all, grade_one
 from course_tools.grading.judge.sandbox import Broken, Grounds, Run
+from course_tools.grading.run import grade_folder
 
 pytestmark = pytest.mark.sandbox
 
@@ -379,3 +380,29 @@ def test_what_a_killed_run_was_writing_is_cleared_away_and_nothing_else(copy):
         assert not [name for name in left if (out / name).exists()]
     assert all((out / name).exists() for name in mine)
     assert (out / "results" / "bo.json").exists() and (out / "marking" / "1.8.html").exists()
+
+
+# What is no longer there, and what is no notebook --------------------------------------------------------------------
+
+
+def test_the_grade_of_a_removed_submission_is_named_until_it_is_back(copy):
+    shutil.move(copy / "in" / "bo", copy / "bo")
+    told = grade_folder(copy / "in", "01", copy / "out", Options(), 1).lines
+    assert [line for line in told if line.startswith("no submission any more") and "older grade: bo " in line]
+    assert "no longer there" in (copy / "out" / "instructor.html").read_text("utf-8")
+    assert [r.student for r in records.read_all(copy / "out") if r.gone] == ["bo"]
+    shutil.move(copy / "bo", copy / "in" / "bo")
+    told = grade_folder(copy / "in", "01", copy / "out", Options(), 1).lines
+    assert not [line for line in told if line.startswith("no submission any more")]
+    assert "no longer there" not in (copy / "out" / "instructor.html").read_text("utf-8")
+
+
+def test_who_handed_in_something_else_is_listed_with_the_reason(copy):
+    (copy / "in" / "bo" / "01_kl_and_elbo.ipynb").rename(copy / "in" / "bo" / "01_kl_and_elbo.ipynb.json")
+    (copy / "in" / "di").mkdir()
+    (copy / "in" / "di" / "work.pdf").write_bytes(b"%PDF-1.4")
+    found, *_ = grade_all(copy / "in", "01", copy / "out", Options())
+    records_of = {record.student: record for record in found}
+    assert records_of["bo"].points == next(r for r in records.read_all(copy / "out") if r.student == "bo").points > 0
+    assert records_of["di"].problem == "the file is no notebook, but a PDF"
+    assert {answer.text for answer in records_of["di"].written.values()} == {None}, "so there is no total, and no 0"

@@ -4,14 +4,16 @@ import json
 
 import pytest
 
+from course_tools.grading.hand_in import opening
+from course_tools.grading.hand_in.grammar import Binding, binding
+from course_tools.grading.hand_in.prose import written_text
 from course_tools.grading.hand_in.submission import (
-    LARGEST,
+    NO_CODE,
+    STILL_OPEN,
     Wanted,
     aliases_of,
-    defines,
     library_use,
     read_submission,
-    written_text,
 )
 from course_utils.exercises.divergences import EXERCISES
 
@@ -98,36 +100,65 @@ def test_another_name_or_nothing(read):
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("bound", "sources"),
     [
-        "def f(x): 0",
-        "async def f(x): 0",
-        "f = lambda: 0",
-        "f: object = 0",
-        "x = 1\ndef  f (x):\n  0",
-        "f=0",
-        "#\nf = g",
+        (
+            Binding.WHOLE,
+            (
+                "def f(x): return x",
+                "async def f(x): return x",
+                "f = lambda: 0",
+                "f: object = lambda: 0",
+                "x = 1\ndef  f (x):\n  return 0",
+                "f=lambda:0",
+                "def g(x): return x\nf = g",
+                "try:\n    import numba\nexcept ImportError:\n    def f(x): return x",
+                "%%time\ndef f(x): return x",
+                "!pip install x\n%matplotlib inline\ndef f(x): return x",
+                'def f(x): return x\n# raise NotImplementedError("Exercise 1.1")',
+                'def f(x):\n    # raise NotImplementedError("Exercise 1.1")\n    return x',
+                'def f(x):\n    return x\n    raise NotImplementedError("Exercise 1.1")',
+                'def f(x):\n    """raise NotImplementedError("Exercise 1.1")"""\n    return x',
+                "def f(x):\n    return x\nf = check('1.1', f)",
+                "def f(x)\n    return x",  # no Python, but surely meant
+                "class f: pass",
+            ),
+        ),
+        (Binding.EMPTY, ("def f(x): pass", "def f(x): ...", "def f(x):\n    'doc'\n    return None", "def f(x): 0")),
+        (Binding.OTHER, ("f = g", "f = torch.compile(g)", "from mine import f", "#\nf = g.h", "import mine as f")),
+        (
+            Binding.OPEN,
+            (
+                "def f(x):\n    raise NotImplementedError('Exercise 1.1')",
+                "def f(x):\n    y = 1\n    raise NotImplementedError('Exercise 1.1')\n    return y",
+                "def f(x):\n    def g(y): return y\n    raise NotImplementedError('Exercise 1.1')",
+                "def f(x)\n    raise NotImplementedError('Exercise 1.1')",
+            ),
+        ),
+        (
+            Binding.DATA,
+            ("f = 1", "f = []", "f = [x for x in y]", "f: list = []", "f, g = [], []", "for f in x: pass", "f += 1"),
+        ),
+        (
+            Binding.NONE,
+            (
+                "f(1)",
+                "f == 1",
+                "def f1(x): return 0",
+                "  def f(x): return 0",
+                "x.f = g",
+                "class A:\n    def f(): return 0",
+                "def g():\n    def f(): return 0",
+                'f = check("1.1", f)',
+                "'''\ndef f(x): return 0\n'''",
+                "# def f(x): return 0",
+                "",
+            ),
+        ),
     ],
 )
-def test_defined(source):
-    assert defines(source, "f")
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "f(1)",
-        "f == 1",
-        "def f1(x): 0",
-        "  def f(x): 0",
-        "x.f = 1",
-        "class A:\n    def f(): 0",
-        'f = check("1.1", f)',
-        "",
-    ],
-)
-def test_not_defined(source):
-    assert not defines(source, "f")
+def test_bindings(bound, sources):
+    assert [source for source in sources if binding(source, "f", "1.1") != bound] == []
 
 
 def test_aliases():
@@ -206,8 +237,9 @@ def test_a_byte_order_mark_is_no_problem(read, tmp_path):
     assert read(content=content).answers == {"1.1": ANSWER}
 
 
-def test_too_large(read):
-    assert "larger than 64 MiB" in read(content=b" " * (LARGEST + 1)).problem
+def test_too_large(read, monkeypatch):
+    monkeypatch.setattr(opening, "LARGEST", 2**20)
+    assert "larger than 1 MiB" in read(content=b" " * (2**20 + 1)).problem
 
 
 def test_an_answer_too_long(read):
@@ -224,7 +256,9 @@ def test_no_lone_surrogate_remains(read):
 
 def test_a_written_answer_is_found_without_its_number(read):
     text = 'answer = """Because."""'
-    assert read({**cell(text), "id": "exercise-1-8"}, cell('answer = "no"')).written == {"1.8": "Because."}
+    assert read({**cell(text), "id": "exercise-1-8"}, cell('answer = "And so."')).written == {
+        "1.8": "Because.\n\nAnd so."
+    }
     assert read(cell("x = 1"), cell(text)).written == {"1.8": "Because."}
     assert read(cell("x = 1")).written == {}
 
@@ -235,9 +269,138 @@ def test_a_written_answer_in_pieces_is_put_together(read):
     open_cell = cell('answer = """\nWrite here.\n"""', written="1.8")
     below = cell("Below.", kind="markdown"), cell("# Given", kind="markdown"), cell("Far.", kind="markdown")
     assert read(open_cell, *below).written == {"1.8": "Below."}
-    assert read(open_cell, *below[1:]).written == {"1.8": "Write here."}
+    assert read(open_cell, *below[1:2]).written == {"1.8": ""}
 
 
 def test_the_students_own_cells(read):
     own = "import numpy as np\n\ndef helper(x):\n    return x"
     assert read(cell("# Given"), cell(own), cell(ANSWER, exercise="1.1"), cell("x", kind="markdown")).others == [own]
+
+
+# Which cell is the answer --------------------------------------------------------------------------------------------
+
+WHOLE = "def kl_bits(p, q):\n    x = p / q\n    return x"
+COMMENTED = f'{WHOLE}\n    # raise NotImplementedError("Exercise 1.1")'
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [cell("kl_bits = []")],
+        [cell("kl_bits = 0\nfor i in range(3): kl_bits += 1")],
+        [cell("kl_bits, losses = [], []")],
+        [cell("kl_bits = train(3)")],  # which may be a function, but no definition
+        [cell("from mine import kl_bits")],
+        [cell("def kl_bits(p, q):\n    pass")],
+        [cell('# def kl_bits(p, q):\n#    raise NotImplementedError("Exercise 1.1")')],
+    ],
+)
+@pytest.mark.parametrize("answer", [WHOLE, COMMENTED, "# done\n" + WHOLE])
+def test_a_definition_goes_before_another_binding(read, others, answer):
+    for cells in ([cell(answer, exercise="1.1"), *others], [*others, cell(answer, exercise="1.1")]):
+        assert read(*cells).answers["1.1"] == answer
+
+
+@pytest.mark.parametrize(
+    "scratch", ["def kl_bits(p, q):\n    pass", "kl_bits = []", "kl_bits = f", STUB, WHOLE + "  #"]
+)
+def test_a_later_whole_definition_goes_before_a_scratch_one(read, scratch):
+    later = "def kl_bits(p, q):\n    return p - q"
+    assert read(cell(scratch, exercise="1.1"), cell(later)).answers["1.1"].endswith(later)
+    assert read(cell(scratch), cell(later, exercise="1.1")).answers["1.1"] == later
+
+
+def test_a_function_under_another_name_that_is_given_the_right_one(read):
+    own = cell("def mine(p, q):\n    return p"), cell("kl_bits = mine")
+    assert read(cell(STUB, exercise="1.1"), *own).answers["1.1"] == "kl_bits = mine"
+
+
+@pytest.mark.parametrize(
+    ("cells", "joined"),
+    [
+        ([WHOLE, "assert kl_bits(1, 1) == 1"], f"{WHOLE}\n\nassert kl_bits(1, 1) == 1"),
+        (["import os", WHOLE, "print(kl_bits(1, 1))"], f"import os\n\n{WHOLE}\n\nprint(kl_bits(1, 1))"),
+        (["assert kl_bits(1, 1) == 1", WHOLE], f"{WHOLE}\n\nassert kl_bits(1, 1) == 1"),
+        (["def kl_bits(p, q):\n    x = p / q", "    return x"], "def kl_bits(p, q):\n    x = p / q\n\n    return x"),
+        (["def kl_bits(p, q):", "    return p"], "def kl_bits(p, q):\n\n    return p"),
+        ([WHOLE, "%%time\nkl_bits(1, 1)"], f"{WHOLE}\n\nkl_bits(1, 1)"),
+        ([STUB, WHOLE, "kl_bits(1, 1)"], f"{WHOLE}\n\nkl_bits(1, 1)"),
+    ],
+)
+def test_parts_of_a_split_cell_run_in_their_order(read, cells, joined):
+    assert read(*(cell(source, exercise="1.1") for source in cells)).answers["1.1"] == joined
+
+
+def test_a_check_above_comes_after_an_answer_that_stands_elsewhere(read):
+    found = read(cell(STUB, exercise="1.1"), cell("kl_bits(1, 1)", exercise="1.1"), cell(WHOLE))
+    assert found.answers["1.1"] == f"{WHOLE}\n\nkl_bits(1, 1)"
+
+
+def test_a_cell_that_was_replaced_can_still_be_lent(read):
+    first = "def helper(x):\n    return x\n\n" + WHOLE
+    found = read(cell(first, exercise="1.1"), cell(ANSWER, exercise="1.1"))
+    assert (found.answers["1.1"], found.others) == (ANSWER, [first])
+
+
+def test_a_cell_whose_text_is_in_an_answer_too_can_still_be_lent(read):
+    found = read(cell("import math"), cell(f"import math\n{ANSWER}", exercise="1.1"))
+    assert found.others == ["import math"]
+
+
+@pytest.mark.parametrize("kind", ["markdown", "raw"])
+@pytest.mark.parametrize("source", [WHOLE, f"```python\n{WHOLE}\n```", f"My answer:\n\n```\n{WHOLE}\n```\n"])
+@pytest.mark.parametrize("number", [{"exercise": "1.1"}, {}])
+def test_an_answer_in_a_cell_of_text_is_graded_and_flagged(read, kind, source, number):
+    found = read(cell(source, kind=kind, **number))
+    assert found.answers["1.1"].strip() == WHOLE
+    assert NO_CODE in found.flags["1.1"]
+    assert read(cell(source, kind=kind, **number), cell(STUB, exercise="1.1")).answers["1.1"].strip() == WHOLE
+    assert read(cell(source, kind=kind, **number), cell(ANSWER, exercise="1.1")).answers["1.1"] == ANSWER
+
+
+def test_an_exercise_of_text_without_its_function_is_shown(read):
+    found = read(cell("I could not do it: p / q?", kind="markdown", exercise="1.1"))
+    assert found.answers == {"1.1": "I could not do it: p / q?"} and NO_CODE in found.flags["1.1"]
+
+
+def test_a_cell_is_known_by_its_id_where_its_number_is_lost(read):
+    renamed = "def kl(p, q):\n    return p"
+    assert read({**cell(renamed), "id": "exercise-1-1"}).answers == {"1.1": renamed}
+
+
+@pytest.mark.parametrize(
+    ("source", "flagged"),
+    [
+        (STUB, False),
+        (STUB + "  # hm", False),
+        ("# later\n" + STUB, False),
+        (STUB + "\n    return p * q", True),
+        (STUB.replace("raise", "x = p * q\n    raise"), True),
+    ],
+)
+def test_work_beside_the_open_error_is_flagged(tmp_path, source, flagged):
+    nb = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [cell(source, exercise="1.1")]}
+    (tmp_path / "one.ipynb").write_text(json.dumps(nb), "utf-8")
+    wanted = Wanted((EXERCISES["1.1"],), {}, {}, frozenset({STUB}))
+    found = read_submission(tmp_path / "one.ipynb", wanted)
+    assert (STILL_OPEN in found.flags["1.1"]) == flagged and found.answers["1.1"] == source
+
+
+def test_a_handed_out_cell_is_no_answer(tmp_path):
+    given = "def kl_bits(p, q):\n    return 'the lecture''s own'"
+    nb = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [cell(STUB, exercise="1.1"), cell(given)]}
+    (tmp_path / "one.ipynb").write_text(json.dumps(nb), "utf-8")
+    found = read_submission(tmp_path / "one.ipynb", Wanted((EXERCISES["1.1"],), {}, {}, frozenset({STUB, given})))
+    assert found.answers["1.1"] == STUB and found.flags["1.1"] == []
+
+
+@pytest.mark.parametrize("import_", ["import helpers", "from helpers import f", "def g():\n    import helpers.more"])
+def test_a_module_beside_the_notebook_is_refused_by_name(read, tmp_path, import_):
+    (tmp_path / "helpers.py").write_text("def f(): return 1\n", "utf-8")
+    flags = read(cell(f"{import_}\n{WHOLE}", exercise="1.1")).flags["1.1"]
+    assert [flag for flag in flags if "helpers.py" in flag and "not taken along" in flag]
+    assert read(cell(f"import math\n{WHOLE}", exercise="1.1")).flags["1.1"] == []
+    elsewhere = read(cell("from helpers import g as h"), cell(f"{WHOLE} + h(p)", exercise="1.1")).flags
+    assert [flag for flag in elsewhere["1.1"] if "helpers.py" in flag]
+    (tmp_path / "another.ipynb").write_text("{}", "utf-8")  # a folder of the whole class: whose is the module?
+    assert read(cell(f"{import_}\n{WHOLE}", exercise="1.1")).flags["1.1"] == []

@@ -54,11 +54,13 @@ def test_an_answer_that_was_not_found_can_be_given_points():
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_what_spreadsheets_save_is_read(tmp_path, delimiter, encoding):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize("head", ["", "sep={}\r\n", '"sep={}"\r\n'])
+def test_what_spreadsheets_save_is_read(tmp_path, delimiter, encoding, head):
     rows = [["student", "exercise", "points", "comment"], ["ada", "1.8", '"2,5"', "naïve; but right"], ["", "", "", ""]]
     rows[1][3] = f'"{rows[1][3]}"'
-    path = marks_file(tmp_path, "\r\n".join(delimiter.join(row) for row in rows), encoding)
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    path = marks_file(tmp_path, head.format(delimiter) + text, encoding)
     marks = read_marks(path, CLASS)
     assert marks["ada", "1.8"].points == 2.5
     assert marks["ada", "1.8"].comment == "naïve; but right"
@@ -127,4 +129,4 @@ def test_files_that_are_no_csv_are_named(tmp_path):
     with pytest.raises(ValueError, match="folder"):
         read_marks(tmp_path, CLASS)
     with pytest.raises(ValueError, match="UTF-8"):
-        read_marks(marks_file(tmp_path, "student,exercise,points,commént\n", "latin-1"), CLASS)
+        read_marks(marks_file(tmp_path, 'student,exercise,points\n"' + "x" * 200_000 + "\n"), CLASS)

@@ -132,6 +132,8 @@ def lateness(entry: Entry) -> Iterator[Concern]:
 def whole(entry: Entry) -> Iterator[Concern]:
     """Yield what is to be said of the whole submission: its file, its written answers."""
     record, results = entry.record, entry.record.exercises.values()
+    if record.gone:
+        yield Concern("the submission is no longer there: this is the grade of an earlier run", held=entry.earned)
     if record.problem:
         yield Concern("the file can't be read", record.problem, lost=entry.possible - entry.earned)
     elif results and all(result.status in UNTOUCHED for result in results):

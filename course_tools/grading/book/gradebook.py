@@ -21,9 +21,9 @@ from course_tools.grading.book.settings import FILE, Settings, read_settings, to
 from course_tools.grading.book.similarity import similar_pairs
 from course_tools.grading.book.tables import counted
 from course_tools.grading.book.written import Marks, read_marks, table, without_placeholders
+from course_tools.grading.hand_in.prose import written_text
 from course_tools.grading.hand_in.roster import TABLE, Student, read_students
-from course_tools.grading.hand_in.submission import written_text
-from course_tools.grading.spreadsheets import well_formed
+from course_tools.grading.spreadsheets import decoded, well_formed
 from course_tools.grading.visible import visible
 from course_tools.notebook_source import exercise_of
 from course_tools.notebooks import find_lecture, read_notebook
@@ -152,7 +152,7 @@ def publish(
     everyone = entries(records, students, found, gather_corrections(out, records), chosen.policy)
     files: dict[Path, str | bytes] = {out / "written.csv": table(records, found)}
     if students_csv and students_csv.resolve() != (out / TABLE).resolve():
-        files[out / TABLE] = students_csv.read_text("utf-8-sig")
+        files[out / TABLE] = decoded(students_csv.read_bytes())
     if settings:
         files[out / FILE] = to_json(settings)
     files |= files_of(out, everyone, absent, lectures[0], chosen)

@@ -23,7 +23,7 @@ STATUSES = (  # each apart from the others; only the first two earn points, and 
     "infrastructure",
 )
 STOPPED = ("timeout", "memory", "kernel died")  # `--rerun failed` runs these again; infrastructure, every run
-FORM = 2  # of the files; those of another form are refused, never half understood
+FORM = 3  # of the files; those of another form are refused, never half understood
 
 
 @dataclass
@@ -93,6 +93,7 @@ class Record:
     seed: int
     isolation: str  # "bubblewrap", or "unsandboxed"
     problem: str = ""  # of the whole submission, such as a file that is no notebook
+    gone: bool = False  # whether the submission was not there at the last run, so that this is an older grade
     exercises: dict[str, Result] = field(default_factory=dict)
     written: dict[str, Written] = field(default_factory=dict)
 

@@ -1,70 +1,40 @@
-"""From what Canvas or Moodle export to one folder a student: the last version of each, and a report on the rest.
+"""From what a learning platform exports to one folder a student: the last version of each, and a report on the rest.
 
-A download is a zip or a folder. Canvas puts all files side by side, ``NAME_LATE_USER_FILE_hw.ipynb`` (numbers for USER
-and FILE, ``LATE_`` only where it is; ``anon_ID`` for name and user if marking is anonymous). Moodle writes
-``NAME_ID_assignsubmission_file_/hw.ipynb``, or the same in one name. Else each student has a folder. Names and
-contents come from strangers: no path of theirs is ever written to, links are not followed, sizes are limited.
+A download is a zip or a folder, in one of the forms of `layouts`. Who handed in nothing that can be graded stands in
+students.csv all the same, with the reason in the column ``problem``.
 """
 
 import hashlib
-import lzma
 import os
 import re
-import stat
 import unicodedata
-import zipfile
-import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from course_tools.files import atomically
-from course_tools.grading.hand_in.roster import COLUMNS, TABLE, Student, read_students, write_students
-from course_tools.grading.spreadsheets import numeric
+from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, opened, shown, unpacked
+from course_tools.grading.hand_in.folder import handout
+from course_tools.grading.hand_in.layouts import CANVAS, Handed, is_notebook, place
+from course_tools.grading.hand_in.opening import cells_of, is_untouched, without_outputs
+from course_tools.grading.hand_in.roster import (
+    TABLE,
+    Student,
+    enrol,
+    read_roster,
+    read_students,
+    words_in,
+    write_students,
+)
 from course_tools.notebooks import ROOT, all_lectures, find_lecture
 from course_utils.errors import require
 
-LARGEST = 64 * 2**20  # bytes of a file
 LONGEST = 120  # bytes of a student's key
-CLUTTER = ("__MACOSX", ".DS_Store", ".ipynb_checkpoints", ".git", "Thumbs.db", "desktop.ini")
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
-UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)  # while reading a file
-CANVAS = re.compile(
-    r"(?:(?P<late_anonymous>LATE_)?(?P<anonymous>anon_[^\W_]+)"
-    r"|(?P<name>[^\W\d_][\w-]*?)_(?P<late>LATE_)?(?P<user>[1-9]\d*))"
-    r"_(?:(?P<version>[1-9]\d*)_(?P<file>.+)|(?P<typed>text|link)\.html)",
-    re.S,
-)
-MOODLE = re.compile(r"(?P<name>.+?)(?:_(?P<user>\d+))?_assignsubmission_(?P<kind>[a-z]+)(?:_(?P<file>.*))?", re.S)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file of the download: its path in parts, when it was changed, why it can't be read, else how."""
-
-    parts: tuple[str, ...]
-    time: tuple[float, ...]
-    fault: str
-    read: Callable[[], bytes]
-
-    @property
-    def path(self) -> str:
-        return "/".join(self.parts)
-
-
-@dataclass(frozen=True)
-class Handed:
-    """A file and who handed it in. `person` is the system and the id there, or the name where there is no id."""
-
-    member: Member
-    person: tuple[str, str]
-    name: str
-    file: str  # as the student named it
-    late: str = ""  # "yes", "no", or "" where unknown
-    order: tuple = ()  # the later version is the greater
-    folder: tuple[str, ...] = ()  # within the student's own, if we took it for one
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+FOREIGN = (*ARCHIVES, ".pdf", ".html", ".htm", ".py", ".md", ".doc", ".docx", ".odt", ".png", ".jpg", ".jpeg", ".csv")
+MODULES = 50  # files of a student's own that are kept beside the notebook
+PROBLEM = "problem"  # the column of students.csv that says why a student has no submission, or which was not taken
 
 
 @dataclass
@@ -79,191 +49,15 @@ class Report:
     kept: list[str] = field(default_factory=list)
     superseded: list[tuple[str, str]] = field(default_factory=list)
     unplaced: list[tuple[str, str]] = field(default_factory=list)
-
-
-def shown(text: str, most: int = 160) -> str:
-    """Return text that is safe to print and to write: one line, no control characters, not endless."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-# Reading a download ------------------------------------------------------------------------------------------------
-
-
-def parts_of(path: str) -> tuple[str, ...]:
-    """Return the parts of a path from a zip or folder, composed as Unicode's NFC so that equal names are equal."""
-    path = unicodedata.normalize("NFC", path).replace("\\", "/")
-    return tuple(part for part in path.split("/") if part not in ("", "."))
-
-
-def is_clutter(parts: Iterable[str]) -> bool:
-    """Tell whether a path is what systems leave behind, such as __MACOSX; other hidden files may be a student's."""
-    return any(part.startswith("._") or part in CLUTTER for part in parts)
-
-
-def fault_of(path: str, size: int, kind: int) -> str:
-    """Return why a file must not be read, or nothing; `kind` is the type in its mode, 0 if unknown."""
-    if stat.S_ISLNK(kind):
-        return "a link; links are not followed"
-    if kind and not stat.S_ISREG(kind):
-        return "not a plain file"
-    if ".." in parts_of(path) or path.startswith(("/", "\\")):
-        return "its path leads outside the download"
-    return f"larger than {LARGEST // 2**20} MiB" if size > LARGEST else ""
-
-
-def zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
-    """Yield the files in a zip. Raises ``ValueError`` if it is encrypted."""
-
-    def read(info: zipfile.ZipInfo) -> bytes:
-        with archive.open(info) as file:
-            return file.read(LARGEST + 1)
-
-    for info in archive.infolist():
-        if info.filename.endswith(("/", "\\")) or is_clutter(parts_of(info.filename)):
-            continue
-        require(not info.flag_bits & 1, f"{archive.filename} is encrypted: unpack it, and give the folder")
-        fault = fault_of(info.filename, info.file_size, stat.S_IFMT(info.external_attr >> 16))
-        yield Member(parts_of(info.filename), info.date_time, fault, lambda info=info: read(info))
-
-
-def folder_members(folder: Path, out: Path) -> Iterator[Member]:
-    """Yield the files in a folder, those in `out` left aside."""
-
-    def read(path: Path) -> bytes:
-        with path.open("rb") as file:
-            return file.read(LARGEST + 1)
-
-    def fail(error: OSError):  # a folder that can't be read must not pass for an empty one
-        raise error
-
-    for top, folders, files in os.walk(folder, onerror=fail):
-        links = [name for name in folders if (Path(top) / name).is_symlink()]
-        folders[:] = sorted(name for name in folders if (Path(top) / name).resolve() != out.resolve())
-        for name in sorted(files + links):
-            path = Path(top) / name
-            inside, status = path.relative_to(folder), path.lstat()
-            if is_clutter(inside.parts):
-                continue
-            fault = fault_of(str(inside), status.st_size, stat.S_IFMT(status.st_mode))
-            parts = tuple(unicodedata.normalize("NFC", part) for part in inside.parts)
-            yield Member(parts, (status.st_mtime,), fault, lambda path=path: read(path))
-
-
-@contextmanager
-def opened(download: Path, out: Path) -> Iterator[list[Member]]:
-    """Open a download for reading. Raises ``ValueError`` or ``FileNotFoundError`` in one line if it can't be."""
-    if not download.exists():
-        raise FileNotFoundError(f"{download} is not there: give the zip from Canvas or Moodle, or its folder")
-    require(out.resolve() != download.resolve(), f"{out} is the download itself: give another folder as --out")
-    if download.is_dir():
-        yield list(folder_members(download, out))
-        return
-    try:
-        archive = zipfile.ZipFile(download)
-    except (*UNREADABLE, UnicodeDecodeError):
-        raise ValueError(
-            f"{download} is neither a folder nor a zip that can be read: download it again, or unpack it yourself"
-        ) from None
-    with archive:
-        yield list(zip_members(archive))
-
-
-# Placing files -----------------------------------------------------------------------------------------------------
-
-
-def is_notebook(parts: tuple[str, ...]) -> bool:
-    """Tell whether a path is that of a notebook."""
-    return parts[-1].lower().endswith(".ipynb")
-
-
-def wrappers(paths: list[tuple[str, ...]]) -> int:
-    """Return how many outer folders hold the whole download rather than one student's files."""
-    common = os.path.commonprefix([path[:-1] for path in paths])  # of tuples as of strings
-    depth = next((i for i, part in enumerate(common) if MOODLE.fullmatch(part)), len(common))
-    direct = [path[depth] for path in paths if len(path) == depth + 1]
-    folders = {path[depth] for path in paths if len(path) > depth + 1}
-    whole = all(map(CANVAS.fullmatch, direct)) if direct else len(folders) > 1
-    return depth if whole or depth < len(common) else 0
-
-
-def canvas_folders(paths: list[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """Return the folders whose notebooks all have names from Canvas, of two users or more: sections, as it were."""
-    matches = defaultdict(list)
-    for path in paths:
-        matches[path[:-1]].append(CANVAS.fullmatch(path[-1]))
-    users = {folder: {m["user"] or m["anonymous"] for m in found} for folder, found in matches.items() if all(found)}
-    return {folder for folder in users if len(users[folder]) > 1}
-
-
-def by_time(member: Member, file: str) -> tuple:
-    """Return the order of versions that have no number: by time, then by name, with 10 after 9."""
-    return member.time, numeric(file), file
-
-
-def from_moodle(member: Member, depth: int) -> Handed | str | None:
-    """Return who handed in a file by a name from Moodle, None without one, or why it can't be placed.
-
-    A name without an id counts only outermost, where no student has named it.
-    """
-    for i, part in enumerate(member.parts):
-        match = MOODLE.fullmatch(part)
-        if match and (match["user"] or i <= depth):
-            if match["kind"] != "file":
-                return f"no file, but what Moodle calls {match['kind']}"
-            person = ("moodle", match["user"]) if match["user"] else ("name", match["name"])
-            file = (match["file"] or part) if member.parts[i + 1 :] == () else member.parts[-1]
-            return Handed(member, person, match["name"], file, order=by_time(member, file))
-    return None
-
-
-def from_canvas(member: Member) -> Handed | str | None:
-    """Return who handed in a file by a name from Canvas, None without one, or why it can't be placed."""
-    match = CANVAS.fullmatch(member.parts[-1])
-    if match is None:
-        return None
-    if match["typed"]:
-        return f"no file, but a {match['typed']} typed into Canvas"
-    person = ("name", match["anonymous"]) if match["anonymous"] else ("canvas", match["user"])
-    again = re.search(r"-(\d+)\.[^.]*$", match["file"])
-    order = (int(match["version"]), int(again[1]) if again else 0)
-    name, late = match["name"] or match["anonymous"], "yes" if match["late"] or match["late_anonymous"] else "no"
-    return Handed(member, person, name, match["file"], late, order)
-
-
-def from_folder(member: Member, depth: int) -> Handed | str:
-    """Return who handed in a file by the student's folder, or why it can't be placed."""
-    name, file = member.parts[depth], member.parts[-1]
-    if member.parts[depth:] == (file,):
-        return "its name does not tell whose it is"
-    return Handed(member, ("name", name), name, file, order=by_time(member, file), folder=member.parts[depth + 1 : -1])
-
-
-def place(members: list[Member], report: Report) -> dict[tuple[str, str], list[Handed]]:
-    """Return each person's files, and put those that can't be placed into the report."""
-    notebooks = [member.parts for member in members if is_notebook(member.parts)]
-    depth, sections = wrappers(notebooks), canvas_folders(notebooks)
-    placed = defaultdict(list)
-    for member in members:
-        flat = len(member.parts) <= depth + 1 or member.parts[:-1] in sections
-        handed = from_moodle(member, depth) or (from_canvas(member) if flat else None)
-        handed = handed or from_folder(member, min(depth, len(member.parts) - 1))
-        reason = handed if isinstance(handed, str) else ""
-        if member.fault and (reason or is_notebook(member.parts)):
-            reason = member.fault
-        if reason:
-            report.unplaced.append((member.path, reason))
-        if not isinstance(handed, str):
-            placed[handed.person].append(handed)
-    return placed
+    absent: list[str] = field(default_factory=list)  # of the roster: who handed in nothing
 
 
 # Choosing versions -------------------------------------------------------------------------------------------------
 
 
 def lecture_in(file: str, lectures: list[str]) -> str | None:
-    """Return the lecture whose name a file's name begins with, or None."""
-    found = [name for name in lectures if re.match(rf"{re.escape(name)}(?![^\W_])", file, re.I)]
+    """Return the lecture whose name is in a file's name, such as "Copy of 02_vae.ipynb", or None."""
+    found = [name for name in lectures if re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", file, re.I)]
     return max(found, key=len, default=None)
 
 
@@ -274,17 +68,67 @@ def told_lecture(files: Iterable[str], lectures: list[str]) -> str | None:
     return told[0] if told else None
 
 
-def choose_version(handed: list[Handed], lecture: str | None, lectures: list[str]) -> tuple[Handed | None, str]:
+def unzipped(handed: list[Handed]) -> list[Handed]:
+    """Return a person's files, and the notebooks and modules in zips among them."""
+    found = list(handed)
+    for outer in handed:
+        if outer.file.lower().endswith(".zip") and not outer.refused and not outer.member.fault:
+            for inner in unpacked(outer.member):
+                if not inner.parts[-1].lower().endswith((".ipynb", ".py")):
+                    continue
+                order = (*outer.order, inner.time)
+                found.append(replace(outer, member=inner, file=inner.parts[-1], order=order))
+    return found
+
+
+def content_of(handed: Handed) -> bytes:
+    """Return a file's bytes; none if it can't be read."""
+    try:
+        return b"" if handed.member.fault else handed.member.read()
+    except UNREADABLE:
+        return b""
+
+
+def is_book(handed: Handed) -> bool:
+    """Tell whether a file is a notebook, by its name, such as "hw.ipynb.txt", or by what is in it."""
+    name = handed.file.lower()
+    if handed.refused or (name.endswith(FOREIGN) and not is_notebook(handed.member.parts)):
+        return False
+    if ".ipynb" in name or Path(name).suffix not in ("", ".json", ".txt"):
+        return ".ipynb" in name
+    try:
+        return cells_of(without_outputs(content_of(handed))) is not None
+    except ValueError:
+        return False
+
+
+def is_original(handed: Handed, given: frozenset[str]) -> bool:
+    """Tell whether a notebook is as it was handed out; `given` are the handout's cells."""
+    try:
+        return bool(given) and is_untouched(cells_of(without_outputs(content_of(handed))), given)
+    except ValueError:
+        return False
+
+
+def choose_version(
+    handed: list[Handed], lecture: str | None, lectures: list[str], given: frozenset[str] = frozenset()
+) -> tuple[Handed | None, str]:
     """Return the version that counts of one person's files, or None and why there is none.
 
-    It is the last of the notebooks named for the lecture, else the last of those named for none.
+    It is the last of the notebooks named for the lecture, else the last of those named for none; one that is as it was
+    handed out, only if all are.
     """
-    books = [h for h in handed if is_notebook(h.member.parts)]
+    books = [h for h in handed if is_book(h)]
     if not books:
         packed = any(h.file.lower().endswith(ARCHIVES) for h in handed)
-        return None, "an archive: unpack it into a folder for this student" if packed else "no notebook (.ipynb)"
+        why = next((h.refused for h in handed if h.refused), "no notebook (.ipynb)")
+        return None, "an archive: unpack it into a folder for this student" if packed else why
     right = [h for h in books if lecture_in(h.file, lectures) == lecture]
-    right = right or [h for h in books if lecture_in(h.file, lectures) is None]
+    other = [h for h in books if lecture_in(h.file, lectures) is None]
+    if len(books) > 1 and given:
+        done = [[h for h in some if not is_original(h, given)] for some in (right, other)]
+        right = done[0] or done[1] or right
+    right = right or other
     if not right:
         return None, f"a notebook of another lecture than {lecture}"
     folders = {h.folder for h in right}
@@ -293,13 +137,17 @@ def choose_version(handed: list[Handed], lecture: str | None, lectures: list[str
     return max(right, key=lambda h: h.order), ""
 
 
+def safe(text: str) -> str:
+    """Return text as a part of a file's name: letters of any script, digits, ``_ - .``."""
+    kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" or c in "-." else "_" for c in text)
+    return re.sub(r"_+", "_", kept).strip("_-.")
+
+
 def key_of(handed: Handed) -> str:
-    """Return a student's key, such as "Ada_Lovelace_123456": letters of any script, digits, ``_ - .``; maybe empty."""
-    kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" or c in "-." else "_" for c in handed.name)
-    key = re.sub(r"_+", "_", kept).strip("_-.")
-    system, id = handed.person
-    tail = f"_{id}" if system != "name" else ""
-    if len(key.encode()) + len(tail) > LONGEST:
+    """Return a student's key, such as "Ada_Lovelace_123456"; maybe empty."""
+    (system, id), key = handed.person, safe(handed.name)
+    tail = f"_{safe(id)}" if system != "name" and id != handed.name else ""
+    if len(key.encode()) + len(tail.encode()) > LONGEST:
         tail = f"_{hashlib.sha256(''.join(handed.person).encode('utf-8', 'replace')).hexdigest()[:12]}"
         key = key.encode()[: LONGEST - len(tail)].decode("utf-8", "ignore").strip("_-.")
     return (key + tail).strip("_")
@@ -312,39 +160,54 @@ def known_students(out: Path) -> dict[str, Student]:
     """Return the rows of students.csv by student, if there is a table. Raises ``ValueError`` for another one."""
     path = out / TABLE
     try:
-        return read_students(path, COLUMNS) if path.exists() else {}
+        return read_students(path, ("student", "name", "file")) if path.exists() else {}
     except ValueError as error:
         raise ValueError(
             f"{path} is not a table that `course collect` wrote ({error}): move it away, or give another --out"
         ) from None
 
 
-def person_in(student: Student) -> tuple[str, str]:
-    """Return whose row of students.csv it is, as in ``Handed.person``, but as it is shown."""
-    if student.canvas_id:
-        return "canvas", student.canvas_id
-    return ("moodle", student.moodle_id) if student.moodle_id else ("name", student.name)
+def people_in(student: Student) -> list[tuple[str, str]]:
+    """Return whose row of students.csv it is, as in ``Handed.person``, but as it is shown: ids, else the name."""
+    ids = {"canvas": student.canvas_id, "moodle": student.moodle_id, "login": student.login}
+    return [(system, id) for system, id in ids.items() if id] or [("name", student.name)]
 
 
-def row_of(handed: Handed, before: Student | None) -> Student:
-    """Return a student's row of students.csv; of the row before, the columns that someone added stay."""
+def row_of(handed: Handed, before: Student | None, problem: str = "") -> Student:
+    """Return a student's row of students.csv; of the row before, ids and the columns that someone added stay."""
+    before = before or Student()
     system, id = handed.person
-    ids = {f"{system}_id": id} if system != "name" else {}
-    name, file = (shown(text).strip() for text in (id if system == "name" else handed.name, handed.member.parts[-1]))
-    return Student(name, late=handed.late, file=file, more=before.more if before else {}, **ids)
+    ids = {"login" if system == "login" else f"{system}_id": shown(id).strip()} if system != "name" else {}
+    name = shown(id if system == "name" else handed.name).strip()
+    more = {**before.more, **({PROBLEM: problem} if problem or PROBLEM in before.more else {})}
+    known = replace(before, **ids, late=handed.late, handed_in=handed.handed_in, more=more)
+    return replace(known, name=name, file=shown(handed.member.parts[-1]).strip())
+
+
+def key_in(handed: Handed, rows: Mapping[str, Student]) -> str | None:
+    """Return the key under which students.csv has a person: by an id, else by a name that one row has."""
+    person = (handed.person[0], shown(handed.person[1]).strip())
+    for key, row in rows.items():
+        if person in people_in(row):
+            return key
+    if person[0] != "name":
+        return None
+    same = [key for key, row in rows.items() if row.name == person[1]]
+    listed = [key for key, row in rows.items() if not row.file or people_in(row)[0][0] != "name"]
+    same = same or [key for key in listed if words_in(rows[key].name) == words_in(person[1])]
+    return same[0] if len(same) == 1 else None
 
 
 def give_keys(chosen: list[Handed], rows: dict[str, Student], report: Report) -> dict[str, Handed]:
     """Return the files by the students' keys: those in students.csv, else new ones; two people never share one."""
-    known = {person_in(row): key for key, row in rows.items()}
     wanted = defaultdict(list)
     for handed in chosen:
-        person = (handed.person[0], shown(handed.person[1]).strip())
-        key = known.get(person) or key_of(handed)
-        holder = next((person_in(row) for k, row in rows.items() if k.casefold() == key.casefold()), person)
+        known = key_in(handed, rows)
+        key = known or key_of(handed)
+        taken = known is None and any(k.casefold() == key.casefold() for k in rows)
         if not key:
             report.unplaced.append((handed.member.path, "no letter or digit in the student's name"))
-        elif holder != person:
+        elif taken:
             report.unplaced.append((handed.member.path, f"another student has the key {key} in {TABLE}"))
         else:
             wanted[key.casefold()].append((key, handed))
@@ -400,37 +263,81 @@ def store(student: str, handed: Handed, content: bytes, row: Student | None, rep
     return True
 
 
-def read_version(handed: Handed, report: Report) -> bytes | None:
-    """Return a file's bytes; None, with the reason in the report, if it is damaged or larger than it says."""
+@dataclass(frozen=True)
+class Choice:
+    """What counts of one person's files: one of them and why it can't be graded, if so; the others that might count."""
+
+    handed: Handed
+    problem: str = ""
+    others: tuple[Handed, ...] = ()
+    modules: tuple[Handed, ...] = ()  # the student's own .py files
+
+
+def read_version(handed: Handed) -> tuple[bytes, str]:
+    """Return a file's bytes, or none and the reason: it is damaged, or larger than it says."""
+    if handed.member.fault:
+        return b"", handed.member.fault
     try:
         content = handed.member.read()
     except UNREADABLE as error:
-        report.unplaced.append((handed.member.path, f"damaged or unreadable ({type(error).__name__})"))
-        return None
-    if len(content) > LARGEST:
-        report.unplaced.append((handed.member.path, f"larger than {LARGEST // 2**20} MiB"))
-        return None
-    return content
+        return b"", f"damaged or unreadable ({type(error).__name__})"
+    return (b"", f"larger than {LARGEST // 2**20} MiB") if len(content) > LARGEST else (content, "")
 
 
-def choose_all(placed: dict, report: Report, lectures: list[str]) -> list[tuple[Handed, list[Handed]]]:
-    """Return for each person the version that counts and the notebooks that don't; put the others into the report."""
-    chosen, told = [], {path for path, _ in report.unplaced}
-    for handed in placed.values():
-        best, reason = choose_version(handed, report.lecture, lectures)
-        if best is None:
-            report.unplaced += [(h.member.path, reason) for h in handed if h.member.path not in told]
-        elif not best.member.fault:
-            rest = [h for h in handed if h is not best and is_notebook(h.member.parts) and not h.member.fault]
-            chosen.append((best, rest))
-    return chosen
+def choose(handed: list[Handed], report: Report, lectures: list[str], given: frozenset[str]) -> Choice:
+    """Return what counts of one person's files; put those that do not into the report."""
+    told = {path for path, _ in report.unplaced}
+    handed = unzipped(handed)
+    best, reason = choose_version(handed, report.lecture, lectures, given)
+    if best is None:
+        report.unplaced += [(h.member.path, reason) for h in handed if h.member.path not in told]
+        last = max(handed, key=lambda h: (not h.refused, len(h.order), h.order))
+        return Choice(last, f"{shown(last.file)}: {reason}")
+    others = tuple(h for h in handed if h is not best and is_book(h) and not h.member.fault)
+    modules = tuple(h for h in handed if h.file.lower().endswith(".py") and not h.member.fault)
+    return Choice(best, "", others, modules)
 
 
-def collect_members(members: list[Member], report: Report, lectures: list[str]) -> None:
+def unlike(choice: Choice, given: frozenset[str]) -> str:
+    """Return that another notebook was not taken, unless it is an earlier version by its name, or the original."""
+
+    def bare(h: Handed) -> str:
+        return re.sub(r"(?: ?\(\d+\)|-\d+)?\.ipynb.*$", "", h.file.lower())
+
+    best = choice.handed
+    left = [h for h in choice.others if bare(h) != bare(best) and not is_original(h, given)]
+    names = ", ".join(dict.fromkeys(shown(h.file) for h in left))
+    return f"more notebooks were handed in, not graded: {names}" if left else ""
+
+
+def put(key: str, choice: Choice, rows: dict[str, Student], report: Report, given: frozenset[str]) -> None:
+    """Store what a student handed in, and bring their row up to date."""
+    handed, row = choice.handed, rows.get(key)
+    content, fault = (b"", choice.problem) if choice.problem else read_version(handed)
+    if fault:
+        problem = choice.problem or f"{shown(handed.file)}: {fault}"
+        if not choice.problem and (handed.member.path, fault) not in report.unplaced:
+            report.unplaced.append((handed.member.path, fault))
+        if row and held(report.out, key):  # the version before stays, and a person has to look
+            rows[key] = replace(row, more={**row.more, PROBLEM: f"a later version can't be graded: {problem}"})
+        else:
+            rows[key] = row_of(handed, row, problem)
+        return
+    if store(key, handed, content, row, report):
+        rows[key] = row_of(handed, row, unlike(choice, given))
+        for module in choice.modules[:MODULES]:
+            atomically(report.out / key / f"{safe(Path(module.file).stem) or 'module'}.py", read_version(module)[0])
+    report.superseded += [(key, other.member.path) for other in choice.others]
+
+
+def collect_members(
+    members: list[Member], report: Report, lectures: list[str], root: Path, roster: list[Student] | None
+) -> None:
     """Choose and store the submissions, and bring students.csv up to date. Raises ``ValueError``, ``OSError``."""
-    placed = place(members, report)
+    placed, unplaced = place(members)
+    report.unplaced += unplaced
     if report.lecture is None:
-        books = (h.file for handed in placed.values() for h in handed if is_notebook(h.member.parts))
+        books = (h.file for handed in placed.values() for h in unzipped(handed) if is_book(h))
         report.lecture = told_lecture(books, lectures)
     before = lecture_held(report.out, lectures)
     require(
@@ -438,46 +345,60 @@ def collect_members(members: list[Member], report: Report, lectures: list[str]) 
         f"{report.out} holds submissions of {before}, these are of {report.lecture or 'a lecture that no name tells'}: "
         "give another --out, or the --lecture",
     )
-    rows, chosen = known_students(report.out), choose_all(placed, report, lectures)
-    others = {id(best): rest for best, rest in chosen}
-    for key, handed in sorted(give_keys([best for best, _ in chosen], rows, report).items()):
-        content = read_version(handed, report)
-        if content is None:
-            continue
-        if store(key, handed, content, rows.get(key), report):
-            rows[key] = row_of(handed, rows.get(key))
-        report.superseded += [(key, other.member.path) for other in others[id(handed)]]
+    rows, given = known_students(report.out), handout(report.lecture, root)
+    anonymous = roster is not None and any(person[1].startswith("anon_") for person in placed)
+    require(
+        not anonymous, "the download is anonymous, so a roster can't tell who handed in nothing: leave --roster out"
+    )
+    choices = [choose(handed, report, lectures, given) for handed in placed.values()]
+    by_handed = {id(choice.handed): choice for choice in choices}
+    for key, handed in sorted(give_keys([choice.handed for choice in choices], rows, report).items()):
+        put(key, by_handed[id(handed)], rows, report, given)
+    if roster is not None:
+        report.absent = enrol(roster, rows, lambda person: new_key(person, rows))
     if report.new or report.replaced or report.unchanged:
         write_students(report.out / TABLE, rows)
 
 
-def collect(download: Path, out: Path, which: str | None = None, root: Path = ROOT) -> Report:
+def new_key(person: Student, rows: Mapping[str, Student]) -> str:
+    """Return a key for a student of the roster who handed in nothing, that no row has."""
+    ((system, id), *_) = people_in(person)
+    key = key_of(Handed(Member((), (), "", bytes), (system, id), person.name, "")) or "student"
+    taken = {k.casefold() for k in rows}
+    return next(k for n in range(1, len(rows) + 2) if (k := key if n == 1 else f"{key}_{n}").casefold() not in taken)
+
+
+def collect(
+    download: Path, out: Path, which: str | None = None, root: Path = ROOT, roster: Path | None = None
+) -> Report:
     """Put the last version of each student's notebook into ``out/STUDENT/NN_name.ipynb``, and all in students.csv.
 
     `which` is the lecture's number or name; without it the files' names tell. A second download into the same folder
-    replaces earlier versions and leaves the other students; nothing is ever deleted. Raises ``FileNotFoundError`` and
+    replaces earlier versions and leaves the other students; nothing is ever deleted. `roster`, a table of the class,
+    names who handed in nothing. Raises ``FileNotFoundError`` and
     ``ValueError`` for a download that can't be read, tells of several lectures or holds no submission, and for a
     folder that can't be written.
     """
     download, out = Path(download), Path(out)
     lectures = [lecture.name for lecture in all_lectures(root)]
     report = Report(out, find_lecture(which, root).name if which else None)
+    enrolled = read_roster(Path(roster)) if roster else None
     require(not out.exists() or out.is_dir(), f"{out} is a file: give a folder as --out")
     try:
         with opened(download, out) as members:
             require(bool(members), f"{download} holds no files: export the submissions again")
-            collect_members(members, report, lectures)
+            collect_members(members, report, lectures, root, enrolled)
     except FileNotFoundError:
         raise
     except OSError as error:
         where = error.filename2 or error.filename or out
         raise ValueError(f"{shown(str(where))}: {error.strerror or error}; mend that, and collect again") from None
     if not (report.new or report.replaced or report.unchanged or report.kept):
-        file, reason = map(shown, report.unplaced[0])
+        file, reason = map(shown, [*report.unplaced, ("its files", "no submissions")][0])
         more = f"; {len(report.unplaced)} files in all" if len(report.unplaced) > 1 else ""
         raise ValueError(
-            f"nothing in {download} could be placed ({file}: {reason}{more}); give Canvas's or Moodle's export, or a "
-            "folder for each student"
+            f"nothing in {download} could be placed ({file}: {reason}{more}); give the export of a learning "
+            "platform, or a folder for each student"
         )
     return report
 
@@ -499,4 +420,6 @@ def describe(report: Report) -> str:
     if report.unplaced:
         lines.append(f"COULD NOT BE PLACED ({len(report.unplaced)}):")
         lines += [f"  {shown(file)}: {shown(reason)}" for file, reason in report.unplaced]
+    if report.absent:
+        lines.append(f"Handed in nothing ({len(report.absent)}): {', '.join(report.absent)}")
     return "\n".join(lines)

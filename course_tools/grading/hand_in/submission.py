@@ -1,27 +1,25 @@
-"""What a submission holds: the student's exercise cells and written answers. It is read as text; nothing is run here.
-
-The file comes from a stranger. It is parsed as JSON, brought to notebook format 4 and searched with regular
-expressions; Python's own parser, which a hostile text can crash, is left to the sandbox.
-"""
+"""What a submission holds: the student's exercise cells and written answers. Nothing of it is run here."""
 
 import ast
-import hashlib
 import io
 import re
 import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
 
+from course_tools.grading.hand_in.grammar import Binding, binding, imported, is_begun
+from course_tools.grading.hand_in.opening import digest_of, read_cells
+from course_tools.grading.hand_in.prose import read_answers
 from course_tools.notebook_source import exercise_of
 from course_utils.exercises.checking import Exercise
 
-LARGEST = 64 * 2**20  # bytes of a file
-NESTED = 2_000_000  # lists and objects in a file: each takes some hundred bytes of memory
 LONGEST = 200_000  # characters of an answer
 BY_NAME = "found by the function's name"  # not by the exercise's number in the cell's metadata
+NO_CODE = "its cell is one of text, not of code: what stands there was graded"
+STILL_OPEN = "the open exercise's own error still stands in it, beside code of the student's"
+FENCED = re.compile(r"^[ \t]*```[ \t]*(?:python|py|ipython3)?[ \t]*\n(.*?)^[ \t]*```", re.M | re.S | re.I)
 MAGIC = re.compile(r"\A\s*%%(?:time|capture)\b.*\n")  # can stand only at the head of a cell
 
 
@@ -37,7 +35,7 @@ class Wanted:
 
 @dataclass
 class Submission:
-    """The answers of one file: id → source of the code, id → text. `problem` says why a file could not be read.
+    """The answers of one file: id → source of the code, id → words. `problem` says why a file could not be read.
 
     `others` are the student's own code cells besides.
     """
@@ -46,44 +44,98 @@ class Submission:
     sha256: str
     answers: dict[str, str] = field(default_factory=dict)
     written: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, list[str]] = field(default_factory=dict)  # in these words, as data URIs
     flags: dict[str, list[str]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     problem: str = ""
 
 
-def defines(source: str, name: str) -> bool:
-    """Tell whether a cell seems to define `name` at its top level, whatever else is in it; its check does not."""
-    pattern = rf"^(?:(?:async[ \t]+)?def[ \t]+{name}\b|{name}[ \t]*(?::[^=\n]+)?=(?!=|[ \t]*check\())"
-    return re.search(pattern, source, re.M) is not None
+def is_of(cell: NotebookNode, exercise: Exercise) -> bool:
+    """Tell whether a cell is the exercise's own, by the number in its metadata, else by its id."""
+    number = exercise_of(cell)
+    return number == exercise.id or (number is None and cell.get("id") == f"exercise-{exercise.id.replace('.', '-')}")
 
 
-def is_stub(source: str, exercise: Exercise) -> bool:
-    """Tell whether a cell still raises the error of an open exercise."""
-    return f'raise NotImplementedError("Exercise {exercise.id}")' in source
+def code_in(cell: NotebookNode) -> str:
+    """Return the code of a cell; of a cell of text, what stands between fences, else all."""
+    if cell.cell_type == "code":
+        return cell.source
+    return "\n\n".join(FENCED.findall(cell.source)) or cell.source
 
 
-def answer_to(exercise: Exercise, cells: list[NotebookNode]) -> tuple[str | None, list[str]]:
+@dataclass(frozen=True)
+class Candidate:
+    """A cell that may be the answer to an exercise, or a part of it."""
+
+    place: int  # in the notebook
+    source: str
+    own: bool  # the exercise's own cell
+    binding: Binding
+
+
+def candidates(exercise: Exercise, cells: list[NotebookNode], given: frozenset[str]) -> list[Candidate]:
+    """Return the exercise's own cells, and the student's that bind its function."""
+    found = []
+    for place, cell in enumerate(cells):
+        own, source = is_of(cell, exercise), code_in(cell)
+        if own or cell.source.strip() not in given:
+            bound = binding(source, exercise.function, exercise.id)
+            if own or bound > Binding.DATA:
+                found.append(Candidate(place, source, own, bound))
+    return found
+
+
+def best(found: list[Candidate]) -> Candidate | None:
+    """Return the last of the candidates that bind the function best; of open ones, the exercise's own."""
+    most = max((c.binding for c in found), default=Binding.NONE)
+    same = [c for c in found if c.binding == most]
+    own = [c for c in same if c.own]
+    return (own if own and most <= Binding.OPEN else same)[-1] if most else None
+
+
+def joined(chosen: Candidate, found: list[Candidate], function: str) -> str:
+    """Return an answer in the notebook's order: the chosen cell, and the exercise's other cells that are parts of it.
+
+    A part above that uses the function, such as a check, comes after it.
+    """
+    parts = [c for c in found if c is not chosen and c.own and not c.binding and c.source.strip()]
+    above = [c for c in parts if c.place < chosen.place and function not in tokens_of(c.source)]
+    order = [*above, chosen, *(c for c in parts if c not in above)]
+    return "\n\n".join([order[0].source, *(MAGIC.sub("", c.source) for c in order[1:])])
+
+
+def flags_of(chosen: Candidate, found: list[Candidate], exercise: Exercise, given: frozenset[str]) -> list[str]:
+    """Return what the instructor should know of how an answer was found."""
+    several = [c for c in found if c.binding > Binding.OPEN or (c.binding and c.own and chosen.own)]
+    flags = [] if chosen.own else [BY_NAME]
+    if len(several) > 1:
+        flags.append(f"{len(several)} cells define {exercise.function}: the last was graded")
+    if chosen.binding == Binding.OPEN and is_begun(chosen.source, exercise.function):
+        stubs = [tokens_of(source) for source in given if exercise.function in source]
+        flags += [STILL_OPEN] if stubs and tokens_of(chosen.source) not in stubs else []
+    return flags
+
+
+def answer_to(
+    exercise: Exercise, cells: list[NotebookNode], given: frozenset[str] = frozenset()
+) -> tuple[str | None, list[str]]:
     """Return the source that answers an exercise, None if there is none, and what the instructor should know of it.
 
-    The answer is the last cell that defines the function: among those with the exercise's number in their metadata,
-    else among all; one without the open exercise's error is preferred, also if it stands elsewhere. Other cells with
-    the number, such as the first half of a cell that was split, come before it.
+    The answer is the last cell that defines the function whole: a function goes before another binding, and that
+    before the open exercise. Cells of text count where no cell of code does.
     """
-    tagged = [cell.source for cell in cells if exercise_of(cell) == exercise.id]
-    named = [source for source in tagged if defines(source, exercise.function)]
-    flags = []
-    if all(is_stub(source, exercise) for source in named):
-        everywhere = [cell.source for cell in cells if defines(cell.source, exercise.function)]
-        elsewhere = [source for source in everywhere if not is_stub(source, exercise)]
-        flags = [BY_NAME] if elsewhere or (everywhere and not named) else []
-        named = elsewhere or everywhere
-    if not named:  # a function of another name, or emptied: its error will say so
-        return ("\n\n".join(tagged), flags) if any(source.strip() for source in tagged) else (None, flags)
-    done = [source for source in named if not is_stub(source, exercise)] or named
-    if len(named) > 1:
-        flags.append(f"{len(named)} cells define {exercise.function}: the last was graded")
-    first, *rest = [source for source in tagged if not defines(source, exercise.function)] + done[-1:]
-    return "\n\n".join([first, *(MAGIC.sub("", source) for source in rest)]), flags
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    found = candidates(exercise, code, given)
+    chosen, flags = best(found), []
+    if chosen is None or chosen.binding <= Binding.OPEN:
+        text = candidates(exercise, [cell for cell in cells if cell.cell_type != "code"], given)
+        other = best(text) or next((c for c in text if c.own and c.source.strip() and not found), None)
+        if other is not None and (chosen is None or other.binding > chosen.binding):
+            chosen, found, flags = other, text, [NO_CODE]
+    if chosen is not None:
+        return joined(chosen, found, exercise.function), flags_of(chosen, found, exercise, given) + flags
+    parts = [c.source for c in found if c.source.strip()]  # of another name, or emptied: its error will say so
+    return ("\n\n".join(parts) if parts else None), []
 
 
 def tokens_of(source: str) -> list[str]:
@@ -128,77 +180,44 @@ def aliases_of(setup: str) -> dict[str, str]:
     return names
 
 
-def written_text(source: str) -> str:
-    """Return the text of a written answer: what stands between the quotes after ``answer =``, else the cell."""
-    match = re.search(r"^answer\s*=\s*[a-zA-Z]{0,2}(\"\"\"|'''|\"|')(.*?)(?:(?<!\\)\1|\Z)", source, re.S | re.M)
-    return (match[2] if match else source).strip()
+def own_modules(path: Path) -> set[str]:
+    """Return the names of the student's modules beside a notebook that has a folder for itself."""
+    alone = len(list(path.parent.glob("*.ipynb"))) == 1
+    return {file.stem for file in path.parent.glob("*.py")} if alone else set()
 
 
-def answer_in_words(id: str, wanted: Wanted, cells: list[NotebookNode]) -> str | None:
-    """Return the text of a written answer, None if no cell of it was found.
-
-    Its cells are those with its number in their metadata, else with its id, else those that set `answer`; new Markdown
-    cells right below belong to it.
-    """
-    name = f"exercise-{id.replace('.', '-')}"
-    tagged = [i for i, cell in enumerate(cells) if cell.metadata.get("course", {}).get("written") == id]
-    tagged = tagged or [i for i, cell in enumerate(cells) if cell.get("id") == name]
-    tagged = tagged or [i for i, cell in enumerate(cells) if re.match(r"\s*answer\s*=\s*\w{0,2}[\"']", cell.source)]
-    if not tagged:
-        return None
-    texts = [written_text(cells[i].source) for i in tagged]
-    for cell in cells[tagged[-1] + 1 :]:
-        if cell.cell_type != "markdown" or cell.source.strip() in wanted.given:
-            break
-        texts.append(cell.source.strip())
-    own = [text for text in texts if text and text != wanted.written[id]]
-    return "\n\n".join(own or texts[:1])[:LONGEST]
-
-
-def load(content: bytes) -> NotebookNode:
-    """Return a notebook of any format as one of format 4. Raises ``ValueError`` in one line if it is none."""
-    try:
-        if content.count(b"[") + content.count(b"{") > NESTED:
-            raise ValueError(f"more than {NESTED} lists and objects")
-        nb = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
-        for cell in nb.cells:
-            cell.source = "".join(cell.source).encode("utf-8", "replace").decode()  # no file holds a lone surrogate
-            if not isinstance(cell.metadata.get("course", {}), dict):
-                del cell.metadata["course"]
-        return nb
-    except RecursionError:
-        raise ValueError("the file is nested too deeply for a notebook") from None
-    except Exception as error:  # whatever a malformed notebook makes nbformat raise
-        raise ValueError(
-            f"the file is no notebook ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
-        ) from None
+def names_from(modules: set[str], cells: list[NotebookNode]) -> dict[str, str]:
+    """Return the names that a student's cells import from modules of the student's own, each with its module."""
+    sources = [cell.source for cell in cells if cell.cell_type == "code"] if modules else []
+    return {name: module for source in sources for name, module in imported(source).items() if module in modules}
 
 
 def read_submission(path: Path, wanted: Wanted) -> Submission:
     """Return what a file holds of what is wanted. Of a file that can't be read, the problem."""
-    with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    submission = Submission(path.name, hashlib.sha256(content).hexdigest())
+    submission = Submission(path.name, digest_of(path))
     try:
-        if len(content) > LARGEST:
-            raise ValueError(f"the file is larger than {LARGEST // 2**20} MiB: clear its outputs")
-        if not content.strip():
-            raise ValueError("the file is empty")
-        nb = load(content)
+        cells = read_cells(path)
     except ValueError as error:
         submission.problem = str(error)
         return submission
-    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    modules = own_modules(path)
+    names = names_from(modules, cells)
     for exercise in wanted.exercises:
-        source, flags = answer_to(exercise, code)
+        source, flags = answer_to(exercise, cells, wanted.given)
         if source is not None and len(source) > LONGEST:
             source, flags = None, [f"the answer is longer than {LONGEST} characters"]
         if source is not None:
             submission.answers[exercise.id] = source
+            flags += [
+                f"imports {name}.py, which was beside the notebook and is not taken along"
+                for name in sorted({names[used] for used in names.keys() & {*tokens_of(source), *imported(source)}})
+            ]
             flags += [f"uses {name}" for name in library_use(source, wanted.aliases)]
         submission.flags[exercise.id] = flags
-    answers = {id: answer_in_words(id, wanted, nb.cells) for id in wanted.written}
-    submission.written = {id: text for id, text in answers.items() if text is not None}
-    own = [c.source for c in code if not exercise_of(c) and c.source.strip() not in wanted.given]
-    submission.others = [source for source in own if len(source) <= LONGEST]
+    for id, answer in read_answers(wanted.written, wanted.given, cells):
+        submission.written[id], submission.pictures[id] = answer.text, answer.pictures
+    own = [c for c in cells if c.cell_type == "code" and c.source.strip() not in wanted.given]
+    graded = [c for c in own if isinstance(exercise_of(c), str)]
+    graded = [c for c in graded if c.source in submission.answers.get(exercise_of(c), "")]
+    submission.others = [c.source for c in own if c not in graded and len(c.source) <= LONGEST]
     return submission

@@ -12,8 +12,9 @@ from nbformat import NotebookNode
 
 import course_tools
 import course_utils
+from course_tools.grading.hand_in.prose import written_text
 from course_tools.grading.hand_in.release import MODULES, every_exercise
-from course_tools.grading.hand_in.submission import Wanted, aliases_of, written_text
+from course_tools.grading.hand_in.submission import Wanted, aliases_of
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
 from course_tools.notebook_source import MARKER_LINE, exercise_of

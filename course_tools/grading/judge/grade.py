@@ -24,6 +24,7 @@ from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import State, published
 from course_tools.grading.book.gradebook import TABLES
 from course_tools.grading.book.records import STOPPED, Record, Result, Written
+from course_tools.grading.hand_in.folder import handout, submissions_in
 from course_tools.grading.hand_in.submission import Submission, read_submission
 from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge import engines
@@ -71,31 +72,23 @@ def budget_of(seconds: float, memory: int) -> Budget:
     return Budget(exercise_seconds=seconds, total_seconds=8 * seconds, memory=memory * 2**20)
 
 
-def find_submissions(folder: Path) -> dict[str, Path]:
-    """Return student → notebook: a folder for each with one notebook, or one notebook for each.
-
-    Raises ``FileNotFoundError`` for no such folder, ``ValueError`` for an empty one or a student with two notebooks.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} is no folder of submissions: make one with course collect DOWNLOAD --out DIR"
-        )
-    lectures = {lecture.name for lecture in all_lectures()}
-    found: dict[str, Path] = {}
-    notebooks = [path for path in sorted([*folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")]) if path.is_file()]
-    for path in notebooks:
-        if path.is_symlink() or path.parent.is_symlink() or path.name.startswith("."):
-            continue
-        require(
-            path.parent != folder or path.stem not in lectures,
-            f"{folder} is one student's folder, or {path.name} is not named for its student: give the folder above",
-        )
-        student = path.stem if path.parent == folder else path.parent.name
-        first = found.setdefault(student, path)
-        require(first == path, f"student {student!r} has two notebooks, {first} and {path}: keep the one to be graded")
+def find_submissions(folder: Path, given: frozenset[str] = frozenset()) -> dict[str, Path]:
+    """Return student → file, as ``submissions_in`` does. Raises as it does, and for a name that no file can have."""
+    found = submissions_in(folder, [lecture.name for lecture in all_lectures()], given)
+    for student in found:
         records.path_of(folder, student)
-    require(bool(found), f"no notebook in {folder}: expected are STUDENT/NAME.ipynb or STUDENT.ipynb")
     return found
+
+
+def note_gone(submissions: Path, out: Path, given: frozenset[str] = frozenset()) -> list[str]:
+    """Say in the results of students whose submission is no longer there that it isn't; return these students."""
+    found, gone = find_submissions(submissions, given), []
+    for record in records.read_all(out):
+        if record.gone != (record.student not in found):
+            records.write(out, replace(record, gone=not record.gone))
+        if record.student not in found:
+            gone.append(record.student)
+    return gone
 
 
 def former(out: Path, student: str) -> Record | None:
@@ -145,7 +138,10 @@ def grade_file(path: Path, student: str, assignment: Assignment, grounds: Ground
         isolation=options.isolation,
         problem=submission.problem,
         exercises={id: results.get(id) or kept[id] for id in assignment.exercises},
-        written={id: Written(submission.written.get(id), points) for id, points in assignment.written.items()},
+        written={
+            id: Written(submission.written.get(id), points, submission.pictures.get(id, []))
+            for id, points in assignment.written.items()
+        },
     )
     records.write(out, record)
 
@@ -293,7 +289,7 @@ def grade_all(
     `engine`: "slurm" or "dask" with its `limits`; None for this machine, `jobs` at a time. Raises ``ValueError`` or
     ``FileNotFoundError`` for bad input.
     """
-    found, lecture = find_submissions(submissions), find_lecture(which).name
+    found, lecture = find_submissions(submissions, handout(which)), find_lecture(which).name
     seed = settle(out, lecture, options.seed, options.rerun == "all" and not options.student)
     if options.student:
         choose(options.student, found, "student")
