@@ -84,6 +84,7 @@ def work(job: dict, pipe: int) -> None:
     try:
         provisioner.write_kernelspec(Path("jupyter"))
         harness.INPUTS.write_text(json.dumps(job["inputs"]), "utf-8")
+        harness.NOTEBOOK.write_text(json.dumps(job.get("notebook", {})), "utf-8")
         provisioner.start_forker(job["seed"], pipe)
         execute_notebook(
             notebook(job["cells"]),

@@ -35,6 +35,7 @@ class Assignment:
     exercises: dict[str, Exercise]
     written: dict[str, float]  # id → points
     setup: list[dict]  # cells
+    sections: list[str]  # the lecture's own code after it, without exercises: statements of it may be lent
     solutions: dict[str, str]  # the reference's code, for the exercises after one that failed
     wanted: Wanted
     cases: dict[str, list[Case]]
@@ -54,9 +55,12 @@ def code_of(nb: NotebookNode) -> list[NotebookNode]:
     return found
 
 
-def setup_cells(nb: NotebookNode) -> list[dict]:
-    """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters."""
-    first = f"from course_tools.grading.inside import harness as _harness\n_harness.stand_in({MODULES})"
+def setup_cells(nb: NotebookNode, own: list[str]) -> list[dict]:
+    """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters.
+
+    `own`: the course's functions that exercises ask for.
+    """
+    first = f"from course_tools.grading.inside import harness as _harness\n_harness.stand_in({MODULES}, {own})"
     cells = [{"id": Cell("setup", "harness").encode(), "source": first}]
     for number, cell in enumerate(code_of(nb), 1):
         tagged = "parameters" in cell.metadata.get("tags", [])
@@ -91,13 +95,15 @@ def prepare(which: str, seed: int, root: Path = ROOT) -> Assignment:
     require(ids and not set(ids) - set(known), f"{lecture.name}: exercises {ids}, but the package knows {list(known)}")
     exercises = {id: known[id] for id in ids}
     courses = [cell.metadata.course for cell in student.cells if is_written(cell)]
+    code = [cell for cell in student.cells if cell.cell_type == "code"]
     cases = {id: e.cases(torch.Generator().manual_seed(seed)) for id, e in exercises.items()}
     return Assignment(
         lecture=lecture.name,
         seed=seed,
         exercises=exercises,
         written={course["written"]: float(course["points"]) for course in courses},
-        setup=setup_cells(student),
+        setup=setup_cells(student, sorted({name for e in exercises.values() for name in e.own})),
+        sections=[c.source for c in code[len(code_of(student)) :] if not exercise_of(c) and not is_written(c)],
         solutions={exercise_of(c): MARKER_LINE.sub("", c.source) for c in twin.cells if exercise_of(c)},
         wanted=Wanted(
             exercises=tuple(exercises.values()),
