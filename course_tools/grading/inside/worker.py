@@ -15,7 +15,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
-from course_tools.grading.inside import harness, provisioner
+from course_tools.grading.inside import harness, provisioner, zygote
 from course_tools.grading.inside.job import Cell, decode
 
 ENGINE = "course-telling"
@@ -86,6 +86,7 @@ def work(job: dict, pipe: int) -> None:
         harness.INPUTS.write_text(json.dumps(job["inputs"]), "utf-8")
         harness.NOTEBOOK.write_text(json.dumps(job.get("notebook", {})), "utf-8")
         provisioner.start_forker(job["seed"], pipe)
+        zygote.hide()  # what a kernel wrote into the pipe would be taken for ours
         execute_notebook(
             notebook(job["cells"]),
             None,
