@@ -38,6 +38,7 @@ HARNESS = "from course_tools.grading.inside import harness as _harness"
 JOINT_SECONDS = 10.0  # for an exercise while all run together; alone it has its whole time
 BESIDE = 0.4  # of an exercise's time, at most, for what stands in its cell beside the function
 NOT_SHOWN = "not shown, since the course's answer to another exercise ran beside it"
+CALLS_OWN = "calls the course's own"
 MENTIONED = 3  # statements that were skipped
 
 
@@ -179,7 +180,7 @@ def flags_of(status: str, skipped: list[tuple[str, str, str]], lent: list[str], 
     """Return what the instructor should know of how an answer ran; nothing of one that is right all the same."""
     if status in ("correct", "not attempted"):
         return []
-    flags = [f"calls the course's own {', '.join(sorted(own))}"] if own else []
+    flags = [f"{CALLS_OWN} {', '.join(sorted(own))}"] if own else []
     flags += [f"skipped `{shorten(line)}` ({shorten(kind)})" for line, kind, _ in skipped[:MENTIONED]]
     flags += [f"and {len(skipped) - MENTIONED} more statements"] if len(skipped) > MENTIONED else []
     return flags + ([f"needs other cells of the notebook, for {', '.join(map(shorten, lent[:10]))}"] if lent else [])
@@ -296,6 +297,7 @@ def concealed(result: Result, exercise: Exercise) -> Result:
         call.got = call.got and NOT_SHOWN
         call.advice = call.advice if call.advice in fixed or not call.advice else f"Hint: {exercise.hint}"
     result.error, result.printed = bare(result.error), ""
+    result.flags = [flag for flag in result.flags if flag.startswith(CALLS_OWN)]  # those of cells quote the kernel
     return result
 
 
