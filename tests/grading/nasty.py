@@ -263,14 +263,16 @@ def honest() -> dict[str, Entry]:
         "prose below": solved(e1_6=RIGHT["1.6"] + "\n\nNow I try it:\n\nprint(iwae(torch.zeros(2, 2)))"),
         "class, constant, lambda in cells that fail": entry(
             cell(None, "import pandas as pd\nfrom google.colab import drive\nimport numpy as np"),
-            cell(None, "LOG2 = math.log(2)\nclass Bits:\n    unit = LOG2\nhalf = lambda x: x / Bits.unit\nopen('data.csv')"),
+            cell(None, "LOG2 = math.log(2)\nclass Bits:\n    unit = LOG2\nhalf = lambda x: x / Bits.unit\nopen('x')"),
             cell("1.1", "def kl_bits(p, q):\n    return half((torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1))"),
             cell("1.4", BY_A_LATER_FUNCTION), cell("1.6", "root = np.sqrt\n" + RIGHT["1.6"]),
         ),
         "a function of the lecture": entry(
             cell("1.6", "def iwae(w):\n    noise(3)\n    return w.logsumexp(0) - math.log(len(w))"),
         ),
-        "compiled": solved(e1_1=f"@torch.compile\n{RIGHT['1.1']}", e1_6=f"@torch.compile(dynamic=True)\n{RIGHT['1.6']}"),
+        "compiled": solved(
+            e1_1=f"@torch.compile\n{RIGHT['1.1']}", e1_6=f"@torch.compile(dynamic=True)\n{RIGHT['1.6']}",
+        ),
         "other kinds of numbers": solved(e1_1=MASKED, e1_2=FRACTION, e1_3=ARRAYS),
     }  # fmt: skip
 
@@ -299,7 +301,8 @@ def unreadable() -> dict[str, Entry]:
 
 # Hostile -----------------------------------------------------------------------------------------------------------
 
-# Each is put into the function of exercise 1.2: beside it, it would only be skipped. Words in capitals are replaced: see `hostile_entries`.
+# Each is put into the function of exercise 1.2: beside it, it would only be skipped.
+# Words in capitals are replaced: see `hostile_entries`.
 STOPS = {
     "loop": ("timeout", "while True:\n    pass"),
     "loop that swallows interrupts": (

@@ -29,9 +29,11 @@ import course_utils
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell, decode
 from course_tools.grading.inside.zygote import NAMESPACES
+from course_tools.grading.judge.redacted import write_redacted
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
 INSIDE = Path(exchange.__file__).resolve().parent  # of the tools, all that a sandbox sees
+SECRET = ("judge", "book", "hand_in")  # of the grader's own packages
 FOLDER = "/tmp/work"
 POLL = 0.1  # seconds between looks at memory and processes
 LONGEST = 64 * 2**20  # bytes that a run may tell
@@ -89,8 +91,17 @@ def mask(paths: list[str], secrets: list[Path]) -> list[str]:
     return [option for path in seen if os.path.isdir(path) for option in ("--size", "4096", "--tmpfs", path)]
 
 
-def bubblewrap(budget: Budget, secrets: list[Path]) -> list[str]:
-    """Return the command that makes a sandbox and keeps it until it is killed."""
+def copies() -> list[Path]:
+    """Return where other copies of the course, a second clone or what was installed before, have what is secret."""
+    names = ("solutions", "lectures", "course_utils/exercises", *(f"course_tools/grading/{name}" for name in SECRET))
+    return [Path(path) / name for path in import_path() for name in names]
+
+
+def bubblewrap(budget: Budget, secrets: list[Path], redacted: dict[Path, Path]) -> list[str]:
+    """Return the command that makes a sandbox and keeps it until it is killed.
+
+    `redacted` maps files of the package to what is seen in their place.
+    """
     paths = readable()
     command = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--uid", "0", "--gid", "0"]  # else, for ordinary users, a second user namespace that can't be entered
@@ -108,7 +119,11 @@ def bubblewrap(budget: Budget, secrets: list[Path]) -> list[str]:
     for package in (INSIDE.parents[1], INSIDE.parents[0]):
         command += ["--ro-bind", str(package / "__init__.py"), str(package / "__init__.py")]
     others = [path for path in INSIDE.parent.iterdir() if path.is_dir() and path != INSIDE]
-    command += mask(paths, [PACKAGE / "exercises", PACKAGE.parent / "solutions", *others, *secrets])
+    compiled = PACKAGE.rglob("__pycache__") if redacted else []
+    hidden = [PACKAGE / "exercises", PACKAGE.parent / "solutions", *others, *copies(), *secrets, *compiled]
+    command += mask(paths, list(dict.fromkeys(hidden)))
+    for path, instead in redacted.items():
+        command += ["--ro-bind", str(instead), str(path)]
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(budget.disk), "--tmpfs", "/dev/shm"]
     return [*command, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
 
@@ -176,7 +191,7 @@ class Zygote:
 
 
 @contextmanager
-def namespaces(budget: Budget, secrets: list[Path]) -> Iterator[tuple[int, list[int]]]:
+def namespaces(budget: Budget, secrets: list[Path], redacted: dict[Path, Path]) -> Iterator[tuple[int, list[int]]]:
     """Make a sandbox; give its first process and the descriptors of its namespaces; end every process in it.
 
     Raises ``Broken``.
@@ -184,7 +199,14 @@ def namespaces(budget: Budget, secrets: list[Path]) -> Iterator[tuple[int, list[
     with ExitStack() as stack:
         told, tell = os.pipe()
         stack.callback(os.close, told)
-        command = [*bubblewrap(budget, secrets), "--info-fd", str(tell), "sh", "-c", "echo ready; exec sleep infinity"]
+        command = [
+            *bubblewrap(budget, secrets, redacted),
+            "--info-fd",
+            str(tell),
+            "sh",
+            "-c",
+            "echo ready; exec sleep infinity",
+        ]
         try:
             streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             bare = {"PATH": os.environ.get("PATH", os.defpath)}  # the first process's environment can be read inside
@@ -201,6 +223,8 @@ def namespaces(budget: Budget, secrets: list[Path]) -> Iterator[tuple[int, list[
         if not ready or process.stdout.readline() != b"ready\n":
             process.kill()
             raise Broken(f"bubblewrap: {process.stderr.read().decode(errors='replace').strip()[:300] or 'no message'}")
+        process.stdout.close()  # nobody reads what is written into these from inside
+        process.stderr.close()
         inside = json.loads(os.read(told, 4096))["child-pid"]
         stack.callback(reap, inside)
         descriptors = [os.open(f"/proc/{inside}/ns/{name}", os.O_RDONLY) for name in NAMESPACES]
@@ -397,10 +421,13 @@ class Grounds:
     def __init__(self, sandboxed: bool, budget: Budget, secrets: list[Path] | None = None):
         self.sandboxed, self.budget, self.secrets, self.zygote = sandboxed, budget, secrets or [], Zygote()
         self.interrupted = threading.Event()  # set from another thread, ends all runs
+        self.folder = tempfile.TemporaryDirectory(prefix="course-redacted-")
+        self.redacted = write_redacted(PACKAGE, Path(self.folder.name))
 
     def close(self) -> None:
         """End the warm parent."""
         self.zygote.stop()
+        self.folder.cleanup()
 
     def try_run(self, job: dict, seconds: tuple[float, float]) -> Run:
         """Run a job once, for so many seconds in all and in each exercise. Raises ``Broken`` or ``OSError``."""
@@ -411,7 +438,7 @@ class Grounds:
             folder, descriptors, first = FOLDER, [], []
             try:
                 if self.sandboxed:
-                    inside, descriptors = stack.enter_context(namespaces(self.budget, self.secrets))
+                    inside, descriptors = stack.enter_context(namespaces(self.budget, self.secrets, self.redacted))
                     first = [inside]
                 else:
                     folder = tempfile.mkdtemp(prefix="course-grading-")
