@@ -114,11 +114,6 @@ def close_channels() -> None:
     checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.create_string_buffer(head, len(head)), 0, 0))
 
 
-def hide() -> None:
-    """Keep other processes of the sandbox, which have the same user, out of this one's memory and open files."""
-    checked(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-
-
 def drop_privileges() -> None:
     """Give up all capabilities in the sandbox, and the way to new ones; stay visible to the watch outside."""
     checked(libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
