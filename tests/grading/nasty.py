@@ -218,6 +218,7 @@ def honest() -> dict[str, Entry]:
         ),
         "helper in a cell of its own, answer below the open one": entry(
             cell(None, HELPER_ALONE), open_cells[0], cell(None, CALLS_HELPER), right_6,
+            flags={"1.1": "found by the function's name"},
         ),
         "magic, floats, list, noise": solved(
             e1_1="%%time\n" + RIGHT["1.1"], e1_2=FLOATS, e1_3=MATCHED_LIST, e1_6=NOISY,
@@ -243,7 +244,7 @@ def honest() -> dict[str, Entry]:
         ),
         "syntax error": entry(
             cell("1.1", "def kl_bits(p, q)\n    return 0"), right_6,
-            statuses={"1.1": "error"}, says={"1.1": "SyntaxError"},
+            statuses={"1.1": "error"}, says={"1.1": "SyntaxError"}, flags={"1.1": "skipped `def kl_bits(p, q)`"},
         ),
         "other name": entry(
             cell("1.1", "def kl_bit(p, q):\n    return 0"), right_6,

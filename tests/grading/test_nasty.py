@@ -190,7 +190,7 @@ def test_without_a_sandbox_it_is_stamped_stopped_and_cleaned_up(tmp_path, monkey
     daemons, killing = DAEMONS.format(mark=mark), nasty.STOPS["kill the parents"][1]
     entries = {
         "right": nasty.solved(e1_1=nasty.RIGHT["1.1"]),
-        "daemons": nasty.hostile(daemons + nasty.STOPS["loop that swallows interrupts"][1], "timeout"),
+        "daemons": nasty.hostile(nasty.within(daemons + nasty.STOPS["loop that swallows interrupts"][1]), "timeout"),
         "killer": nasty.entry(nasty.cell("1.1", daemons + killing), statuses={"1.1": "kernel died"}),
     }
     folder = tmp_path / "submissions"

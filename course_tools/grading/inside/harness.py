@@ -89,7 +89,8 @@ def outcome(function, arguments: list, places: tuple[int, ...], own: Mapping | N
         told = {"value": value, "gradients": gradients, "changed": list(got.changed), "why": got.why[:300]}
         return told | {"own": list(got.own)}
     except BaseException as error:  # sys.exit too
-        return {"error": type(error).__name__, "text": str(error)[:1000], "line": line_of(error)[:300]}
+        kind, text = statements.described(error)
+        return {"error": kind, "text": text[:1000], "line": line_of(error)[:300]}
 
 
 def run(

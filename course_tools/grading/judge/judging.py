@@ -337,8 +337,9 @@ class Alone:
             run = self.grounds.run(task, self.end - time.monotonic())
         result = in_own_words(result_of(exercise, self.assignment, run, source), self.submission)
         ours = [other for other in before if before[other] != self.submission.answers.get(other)]
+        result = concealed(result, exercise) if ours else result
         result.flags += [f"ran after the course's answer to {other}" for other in ours]
-        return concealed(result, exercise) if ours else result
+        return result
 
 
 def run_alone(alone: Alone, results: dict[str, Result]) -> Result:
