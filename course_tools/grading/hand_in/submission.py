@@ -4,7 +4,6 @@ The file comes from a stranger. It is parsed as JSON, brought to notebook format
 expressions; Python's own parser, which a hostile text can crash, is left to the sandbox.
 """
 
-import ast
 import hashlib
 import io
 import re
@@ -27,11 +26,10 @@ MAGIC = re.compile(r"\A\s*%%(?:time|capture)\b.*\n")  # can stand only at the he
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for: exercises, written id → placeholder, the set-up's names for the package, cells handed out."""
+    """What to look for: exercises, written id → placeholder, cells handed out."""
 
     exercises: tuple[Exercise, ...]
     written: dict[str, str]
-    aliases: dict[str, str]
     given: frozenset[str]  # their sources
 
 
@@ -96,36 +94,6 @@ def tokens_of(source: str) -> list[str]:
     except (tokenize.TokenError, SyntaxError, ValueError):  # up to where it breaks off
         pass
     return found
-
-
-def library_use(source: str, aliases: dict[str, str]) -> list[str]:
-    """Return what code takes from the course's package, such as "course_utils.divergences.kl_table", in order.
-
-    `aliases`: the names that the lecture's set-up gave to the package's modules and functions. It is a flag, not
-    proof: a module's alias counts where something is taken from it, a function's where it is called.
-    """
-    tokens, found = ["", *tokens_of(source), ""], []
-    for before, token, after, last in zip(tokens, tokens[1:], tokens[2:], [*tokens[3:], ""], strict=False):
-        full = aliases.get(token, "")
-        if before in (".", "def"):
-            continue
-        if token == "course_utils":
-            found.append(token)
-        elif full.count(".") == 1 and after == ".":
-            found.append(f"{full}.{last}")
-        elif full.count(".") > 1 and after == "(":
-            found.append(full)
-    return list(dict.fromkeys(found))
-
-
-def aliases_of(setup: str) -> dict[str, str]:
-    """Return name → full name of all that a set-up (our own code) imports from the course's package, but `check`."""
-    names = {}
-    for node in ast.walk(ast.parse(setup)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "course_utils":
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    names.pop("check", None)
-    return names
 
 
 def written_text(source: str) -> str:
@@ -195,7 +163,6 @@ def read_submission(path: Path, wanted: Wanted) -> Submission:
             source, flags = None, [f"the answer is longer than {LONGEST} characters"]
         if source is not None:
             submission.answers[exercise.id] = source
-            flags += [f"uses {name}" for name in library_use(source, wanted.aliases)]
         submission.flags[exercise.id] = flags
     answers = {id: answer_in_words(id, wanted, nb.cells) for id in wanted.written}
     submission.written = {id: text for id, text in answers.items() if text is not None}

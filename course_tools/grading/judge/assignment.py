@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 import course_tools
 import course_utils
 from course_tools.grading.hand_in.release import MODULES, every_exercise
-from course_tools.grading.hand_in.submission import Wanted, aliases_of, written_text
+from course_tools.grading.hand_in.submission import Wanted, written_text
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
 from course_tools.notebook_source import MARKER_LINE, exercise_of
@@ -108,7 +108,6 @@ def prepare(which: str, seed: int, root: Path = ROOT) -> Assignment:
         wanted=Wanted(
             exercises=tuple(exercises.values()),
             written={c.metadata.course["written"]: written_text(c.source) for c in student.cells if is_written(c)},
-            aliases=aliases_of("\n".join(cell.source for cell in code_of(student))),
             given=frozenset(cell.source.strip() for cell in student.cells),
         ),
         cases=cases,
