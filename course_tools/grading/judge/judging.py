@@ -357,8 +357,9 @@ def run_alone(alone: Alone, results: dict[str, Result]) -> Result:
     result = alone.attempt(before, only)
     while time.monotonic() < alone.end:
         more = needed(assignment, submission, results, id, missed(result))
-        without_calls = result.cause in ("stopped", "silent") and not result.calls
-        if without_calls and not only:
+        if result.status == "infrastructure":
+            break
+        if result.cause in ("stopped", "silent") and not result.calls and not only:
             only = True
         elif more.keys() > before.keys():
             before = more
