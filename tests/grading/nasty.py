@@ -146,6 +146,16 @@ D = importlib.import_module("course_utils." + "divergences")
 def kl_full(*args):
     return (mine(*args) + getattr(D, "kl_gau" + "ssian_full")(*args)) / 2
 """
+ASKS_FOR_THE_SOLUTION = """import inspect
+def forward_kl_from_q(*args):
+    text = str(inspect.getsource(kl_bits)) + str(globals().get("In"))
+    print(text)
+    forward_kl_from_q.calls += 1
+    if forward_kl_from_q.calls > 1:
+        raise type(text, (ValueError,), {})(text)
+    return text
+forward_kl_from_q.calls = 0
+"""
 HEADS_THAT_FAIL = """%matplotlib qt
 %load_ext autoreload
 !pip install wandb
@@ -240,6 +250,11 @@ def honest() -> dict[str, Entry]:
         "later needs a failed one": entry(
             cell("1.1", "def kl_bits(p, q):\n    raise ValueError('no idea')"), cell("1.2", CALLS_OWN_1_1),
             statuses={"1.1": "error"}, says={"1.1": "ValueError: no idea"},
+            flags={"1.2": "ran after the course's answer to 1.1"},
+        ),
+        "the solution beside it is asked for": entry(
+            cell("1.1", "def kl_bits(p, q):\n    raise ValueError('no idea')"),
+            cell("1.2", ASKS_FOR_THE_SOLUTION), statuses={"1.1": "error", "1.2": "wrong"}, says={"1.2": "not shown"},
             flags={"1.2": "ran after the course's answer to 1.1"},
         ),
         "syntax error": entry(

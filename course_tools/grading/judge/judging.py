@@ -290,7 +290,7 @@ def concealed(result: Result, exercise: Exercise) -> Result:
 
     def bare(error: Error | None) -> Error | None:
         known = error is not None and isinstance(getattr(builtins, error.type, None), type)
-        return error and Error(error.type if known else "Exception", "", error.line, error.name)
+        return error and Error(error.type if known else "Exception", "(its text is not shown)", error.line, error.name)
 
     for call in result.calls:
         call.error = bare(call.error)
