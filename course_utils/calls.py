@@ -1,23 +1,45 @@
 """Call an answer as the instant check and the grader do: what it returns, its gradients, what it wrote into."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from course_utils.guard import noting
 
 
 class Returned(NamedTuple):
     """What a call gave: its value; a gradient for each argument asked for, None if it has none; what went wrong.
 
-    `changed` are the places of the arguments that the function wrote into; `why` says why there are no gradients.
+    `changed` are the places of the arguments that the function wrote into; `why` says why there are no gradients;
+    `own` names the course's functions that ran, of those that do what the exercise asks for.
     """
 
     value: object
     gradients: tuple[Tensor | None, ...] = ()
     changed: tuple[int, ...] = ()
     why: str = ""
+    own: tuple[str, ...] = ()
+
+
+def plain(value):
+    """Return what numbers of any kind (arrays, ranges, fractions, …) come to as tensors, in tuples and lists too."""
+    if value is None or isinstance(value, Tensor | nn.Module | str | bool | int | float):
+        return value
+    if isinstance(value, tuple | list):
+        return (list if isinstance(value, list) else tuple)(map(plain, value))
+    try:
+        if not hasattr(value, "__len__") and not hasattr(value, "__array__"):
+            return float(value)
+        array = np.asarray(value)
+        wide = array.dtype.kind == "O" or array.dtype.kind == "f" and array.itemsize > 8  # objects, long doubles
+        return torch.as_tensor(array.astype(np.float64) if wide else array)
+    except Exception:  # whatever an answer of any type raises
+        return value
 
 
 def leaves(value) -> list:
@@ -71,14 +93,11 @@ def gradients(function: Callable, args: tuple, places: tuple[int, ...]) -> tuple
     return torch.autograd.grad(total, inputs, allow_unused=True) if found else (None,) * len(inputs)
 
 
-def call(function: Callable, arguments: Callable[[], tuple], places: tuple[int, ...] = ()) -> Returned:
-    """Return what `function` gives on `arguments()`, made anew for each of two calls if gradients are asked for.
-
-    What the first call raises is raised; a second one that raises has no gradients, and `why` is its error's text.
-    """
+def call_freely(function: Callable, arguments: Callable[[], tuple], places: tuple[int, ...]) -> Returned:
+    """Return what `function` gives on `arguments()`, made anew for each of two calls if gradients are asked for."""
     args = arguments()
     before = [contents(a) for a in args]
-    value = function(*args)
+    value = plain(function(*args))
     changed = tuple(place for place, a in enumerate(args) if is_changed(before[place], a))
     if not places:
         return Returned(value, changed=changed)
@@ -86,3 +105,18 @@ def call(function: Callable, arguments: Callable[[], tuple], places: tuple[int, 
         return Returned(value, gradients(function, arguments(), places), changed)
     except Exception as error:
         return Returned(value, (None,) * len(places), changed, f"{type(error).__name__}: {error}")
+
+
+def call(
+    function: Callable,
+    arguments: Callable[[], tuple],
+    places: tuple[int, ...] = (),
+    own: Mapping[str, FunctionType] | None = None,
+) -> Returned:
+    """Return what `function` gives on `arguments()`, its gradients, and which functions of `own` ran meanwhile.
+
+    What the first call raises is raised; a second one that raises has no gradients, and `why` is its error's text.
+    """
+    with noting(own or {}) as ran:
+        got = call_freely(function, arguments, places)
+    return got._replace(own=tuple(ran))

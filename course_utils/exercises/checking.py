@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from types import FunctionType
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from course_utils import data
 from course_utils import exercises as package
 from course_utils.calls import Returned, call, fresh, leaves
 from course_utils.errors import choose, require
+from course_utils.guard import own_functions
 from course_utils.verify import show_source
 
 SEED = 0  # of the instant check; a grader draws its own
@@ -54,6 +56,8 @@ class Exercise:
     raised one. `gradients` names the arguments with respect to which the answer's gradient is compared with the
     reference's, too. `accepts` is for answers that have no single right value, such as weights or samples: it maps the
     arguments and what was returned, of the reference's structure, to whether that will do. No argument may be changed.
+    `own` names what the course has for the task: functions of the package, such as "divergences.kl_table", and of the
+    lecture's notebook, without a dot. An answer in which one of them runs is not the student's, and wrong.
     """
 
     id: str
@@ -67,6 +71,7 @@ class Exercise:
     tol: float = 1e-5  # single precision will do
     accepts: Callable[[tuple, object], bool] | None = None
     gradients: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -91,6 +96,8 @@ def earned(exercise: Exercise, passed: int, total: int) -> float:
 def numbers(value) -> Tensor | None:
     """Return a value as a tensor in float64, complex128 if it is complex, or None if it is not made of numbers."""
     try:
+        if isinstance(value, tuple | list) and any(isinstance(v, Tensor) and v.numel() > 1 for v in value):
+            return torch.stack([numbers(v) for v in value])  # of rows
         dtype = torch.complex128 if torch.as_tensor(value).is_complex() else torch.float64
         return torch.as_tensor(value, dtype=dtype, device="cpu").detach().to_dense()
     except Exception:  # whatever an answer of any type raises
@@ -245,8 +252,15 @@ def astray(exercise: Exercise, case: Case, got: Returned) -> str | None:
     return f"The value is right, but with respect to `{name}` it has {cut}: is a part of it detached?"
 
 
+def of_the_course(name: str) -> str:
+    """Return what to say of an answer in which a function of the course ran that does what is asked for."""
+    return f"`{name}` is the course's own function for this: it was called. Write down yourself what it does."
+
+
 def fault(exercise: Exercise, case: Case, got: Returned, expected) -> str | None:
     """Return what is wrong with an answer to a case, in a sentence, or None if it is right."""
+    if got.own:
+        return of_the_course(got.own[0])
     if not is_right(exercise, case, got.value, expected):
         return diagnose(exercise, case, got.value, expected)
     if got.changed:
@@ -269,11 +283,17 @@ def advice_on(exercise: Exercise, text: str) -> str:
     return next(known, "The error is raised inside your function.")
 
 
+def own_of(exercise: Exercise, function: Callable) -> dict[str, FunctionType]:
+    """Return the course's functions that a student's may not call: its exercise's own, and the reference itself."""
+    found = own_functions(exercise.own, getattr(inspect.unwrap(function), "__globals__", {}))
+    return found | ({exercise.function: exercise.reference} if exercise.reference is not function else {})
+
+
 def problem(exercise: Exercise, case: Case, function: Callable) -> str | None:
     """Return what is wrong with `function` on a case, or None. The open exercise's own error goes through."""
     expected, places = exercise.reference(*fresh(case.args)), exercise.places
     try:
-        got = call(function, partial(fresh, case.args), places)
+        got = call(function, partial(fresh, case.args), places, own_of(exercise, function))
     except Exception as error:
         if is_open(exercise, error):
             raise

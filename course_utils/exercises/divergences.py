@@ -51,6 +51,7 @@ def kl_bits(p: Tensor, q: Tensor) -> Tensor:
     "1.1",
     kl_bits,
     points=2,
+    own=("divergences.kl_table", "divergences.integrand"),
     hint="look at 0 · log 0, and at what happens along the last axis.",
     mistakes=(
         Mistake(dv.kl_table, "These are nats. One nat is 1/log 2 bits."),
@@ -182,6 +183,12 @@ def matched_gaussian(weights: Tensor, means: Tensor, sigmas: Tensor) -> tuple[Te
     "1.3",
     matched_gaussian,
     points=3,
+    own=(
+        "divergences.moment_match",
+        "divergences.fit_gaussian",
+        "densities.GaussianMixture.mean",
+        "densities.GaussianMixture.variance",
+    ),
     hint="which two moments does the forward fit match? See hint 1.",
     mistakes=(
         Mistake(
@@ -258,6 +265,7 @@ def kl_of_parts(mu_q, cov_q, mu_p, cov_p, spread=1.0, dimension=1.0, distance=1.
     "1.4",
     kl_full,
     points=4,
+    own=("divergences.kl_gaussian_full",),
     hint="compare your three terms with (1.6c) one by one; for tiny variances see hint 1.",
     mistakes=(
         Mistake(lambda *args: 2 * kl_full(*args), "This is twice the right value: the ½ is missing."),
@@ -333,6 +341,12 @@ VARIANCE = "You took s for a variance. Here σ and s are standard deviations: z 
     "1.5",
     elbo_sample,
     points=5,
+    own=(
+        "divergences.kl_gaussian",
+        "divergences.ProbabilisticPCA.log_likelihood",
+        "divergences.ProbabilisticPCA.elbo",
+        "vae.Gaussian.log_prob",
+    ),
     hint="is every constant of the log-likelihood there, and is the KL summed over the latents?",
     gradients=("weight", "mu", "m", "s"),
     mistakes=(
@@ -434,6 +448,7 @@ UNDERFLOW = (
     "1.6",
     iwae,
     points=1,
+    own=("divergences.iwae_bound",),
     hint="does anything under- or overflow? See the hint.",
     mistakes=(
         Mistake(lambda log_w: log_w.mean(0), "This is the mean of the logarithms: the ELBO's estimate, K = 1."),
@@ -472,6 +487,7 @@ def leave_one_out(values: Tensor, z: Tensor, mu: Tensor, sigma: float) -> Tensor
     "1.7",
     leave_one_out,
     points=4,
+    own=("divergences.score_function_gradient",),
     hint="each sample has a baseline of its own: see hint 1.",
     mistakes=(
         Mistake(

@@ -36,6 +36,7 @@ def by_densities(log_p: Tensor, log_q: Tensor, share: float, small: float = 0.0)
     "3.1",
     discriminator_of,
     points=2,
+    own=("gan.optimal_discriminator",),
     hint="D* is the share of real points among all points at x; which function of their log odds is it? See hints 1 "
     "and 2.",
     mistakes=(
@@ -182,6 +183,7 @@ def losses_clamped(real_logits: Tensor, fake_logits: Tensor, smooth: float) -> t
     "3.2",
     losses,
     points=3,
+    own=("gan.discriminator_loss", "gan.generator_loss", "gan.cross_entropy"),
     gradients=("real_logits", "fake_logits"),
     hint="write down the target of each of three cross-entropies: real examples, generated ones, and generated ones in "
     "the generator's loss. See hint 1.",
@@ -423,6 +425,7 @@ def with_slopes_left_over(critic: nn.Module, *args: Tensor) -> tuple[Tensor, Ten
     "3.4",
     gradient_penalty,
     points=4,
+    own=("gan.gradient_penalty",),
     hint="take her lines one by one: at which points, the gradient of what, the norm over which axis, and the mean of "
     "what? See hints 1 to 3.",
     mistakes=(
@@ -592,6 +595,7 @@ def without_transpose(weight: Tensor, u: Tensor, iterations: int) -> Tensor:
     "3.5",
     spectral_norm,
     points=3,
+    own=("gan.largest_singular_value",),
     hint="one round: v from u by the transpose, u from v, both of length 1; the estimate only at the end.",
     mistakes=(
         Mistake(
@@ -974,6 +978,7 @@ def frechet_with_ridge(ridge: float, *features: Tensor) -> Tensor:
     "3.8",
     frechet,
     points=4,
+    own=("metrics.frechet", "metrics.frechet_distance"),
     hint="check mean term, the two traces and the cross term apart from each other: see hints 1 to 3.",
     mistakes=(
         Mistake(

@@ -79,6 +79,7 @@ def narrow_bins(mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
     "2.1",
     grey_level_probabilities,
     points=5,
+    own=("vae.DiscretisedLogistic.log_prob",),
     hint="where are the edges between two levels, and what lies beyond the last one? See hints 1 and 2.",
     mistakes=(
         Mistake(
@@ -197,6 +198,7 @@ SATURATED = (
     "2.2",
     vae_loss,
     points=3,
+    own=("vae.negative_elbo", "vae.Bernoulli.log_prob", "vae.Terms.elbo", "divergences.kl_gaussian"),
     gradients=("logits", "mean", "log_var"),
     hint="write down the likelihood and the KL of one image apart from each other; see hints 1 to 3.",
     mistakes=(
@@ -262,6 +264,7 @@ def linear_rates(eigenvalues: Tensor, sigma: float, beta: float) -> Tensor:
     "2.3",
     linear_rates,
     points=4,
+    own=("descended_rates", "divergences.ProbabilisticPCA.fit", "divergences.ProbabilisticPCA.mean_field"),
     hint="put the best s and m for a given w into the loss, then look for the best w: see hints 1 and 2.",
     mistakes=(
         Mistake(
@@ -344,6 +347,7 @@ def directions(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     "2.4",
     slerp,
     points=2,
+    own=("paths.slerp",),
     hint="treat direction and norm apart from each other: see hint 1.",
     mistakes=(
         Mistake(paths.lerp, "This is the straight path; it passes nearer to the origin than both ends."),
@@ -394,6 +398,7 @@ def free_bits(kl: Tensor, free_nats: float) -> Tensor:
     "2.5",
     free_bits,
     points=2,
+    own=("vae.negative_elbo",),
     gradients=("kl",),
     hint="three operations in the right order: mean over images, limit, sum over latents.",
     mistakes=(
@@ -475,6 +480,7 @@ def by_weights(log_mean: Tensor, draws: int, log_w: Tensor) -> Tensor:
     "2.6",
     add_chunk,
     points=3,
+    own=("divergences.iwae_bound",),
     hint="what has to be known of the draws so far: the sum of their weights, and how many they are. See hint 1.",
     mistakes=(
         Mistake(

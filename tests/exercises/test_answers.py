@@ -3,12 +3,18 @@
 They stand in `answers/`, one file a lecture, named as its module of exercises: RIGHT and WRONG, at least six of each.
 """
 
+import array
+import collections
 import importlib.util
 import json
+import math
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +22,7 @@ from course_tools.grading.inside import exchange, harness
 from course_tools.grading.judge.judging import outcome_of
 from course_utils.calls import fresh
 from course_utils.exercises.checking import PARTIAL, earned, problem
+from course_utils.guard import own_functions
 
 LEAST = 6
 FILES = sorted((Path(__file__).parent / "answers").glob("*.py"))
@@ -52,7 +59,8 @@ def in_the_grader(id: str, function, seed: int) -> list:
     exercise, outcomes = EXERCISES[id], []
     for case in exercise.cases(torch.Generator().manual_seed(seed)):
         with warnings.catch_warnings(action="ignore"):
-            sent = harness.outcome(function, json.loads(json.dumps(exchange.encode(case.args))), exercise.places)
+            own = own_functions(exercise.own, {})
+            sent = harness.outcome(function, json.loads(json.dumps(exchange.encode(case.args))), exercise.places, own)
             expected = exercise.reference(*fresh(case.args))
             outcomes.append(outcome_of(json.loads(json.dumps(sent)), exercise, case, expected))
     return outcomes
@@ -84,6 +92,48 @@ def test_what_is_wrong_is_told_why_and_earns_at_most_a_third(id, what):
     wrong = [outcome for outcome in outcomes if not outcome.passed]
     assert len(wrong) == len(texts)
     assert said in texts[0] and (wrong[0].error or said in wrong[0].advice)
+
+
+OTHER_KINDS = {
+    "masked": np.ma.masked_array,
+    "array": lambda v: array.array("d", v),
+    "deque": collections.deque,
+    "matrix": lambda v: np.matrix(v).A1,
+    "memoryview": lambda v: memoryview(array.array("d", v)),
+    "fractions": lambda v: [Fraction(float(x)) for x in v],
+    "decimals": lambda v: tuple(Decimal(float(x)) for x in v),
+    "long doubles": lambda v: v.astype(np.longdouble),
+    "objects": lambda v: np.array([Fraction(float(x)) for x in v], dtype=object),
+    "singles": lambda v: v.astype(np.float32),
+    "a view": lambda v: dict(enumerate(v)).values(),
+    "a generator": lambda v: (x for x in v),
+    "an iterator": iter,
+    "complex": lambda v: v + 0j,
+    "text": lambda v: np.array([str(x) for x in v]),
+    "a set": lambda v: set(v.tolist()),
+    "whole numbers": lambda v: range(len(v)),
+    "bytes": lambda v: v.tobytes(),
+    "unsigned": lambda v: v.astype(np.uint16),
+    "rows": lambda v: [np.array(x) for x in v],
+    "tensors without dimensions": lambda v: [torch.tensor(x) for x in v],
+}
+RIGHT_KINDS = [*OTHER_KINDS][:10]
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_numbers_of_every_kind_have_the_same_verdict_in_both(kind):
+    exercise, convert = EXERCISES["1.6"], OTHER_KINDS[kind]
+    (case, *_) = [c for c in exercise.cases(torch.Generator().manual_seed(0)) if exercise.reference(*c.args).ndim == 1]
+
+    def function(w):
+        return convert((w.logsumexp(0) - math.log(len(w))).numpy())
+
+    with warnings.catch_warnings(action="ignore"):
+        right = problem(exercise, case, function) is None
+        sent = harness.outcome(function, exchange.encode(case.args), ())
+    outcome = outcome_of(json.loads(json.dumps(sent)), exercise, case, exercise.reference(*fresh(case.args)))
+    assert outcome.passed == right
+    assert not right if kind not in RIGHT_KINDS + ["rows", "tensors without dimensions"] else right
 
 
 def test_in_the_grader_the_check_takes_every_question():

@@ -290,10 +290,10 @@ def differentiable(function, capsys, **changes):
     ("function", "said"),
     [
         (lambda x, w: (x @ w).detach().square().mean(), "it has no gradient, so nothing can be learnt from it."),
-        (lambda x, w: energy(x, w).item(), "What cut it off from `w`?"),
+        (lambda x, w: (x @ w).square().mean().item(), "What cut it off from `w`?"),
         (lambda x, w: torch.as_tensor((x.numpy() @ w.numpy()) ** 2).mean(), "(RuntimeError: Can't call numpy()"),
         (lambda x, w: ((x @ w) * (x @ w).detach()).mean(), "with respect to `w` it has the gradient"),
-        (lambda x, w: energy(x.requires_grad_(), w.detach()), "it has no gradient"),
+        (lambda x, w: (x.requires_grad_() @ w.detach()).square().mean(), "it has no gradient"),
     ],
 )
 def test_an_answer_without_the_right_gradient_is_told_so(function, said, capsys):

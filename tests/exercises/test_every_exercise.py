@@ -11,6 +11,8 @@ import torch
 
 from course_tools.notebook_source import exercise_of, read_source
 from course_utils import exercises
+from course_utils.calls import fresh
+from course_utils.exercises import checking
 from course_utils.exercises.checking import PARTIAL, earned, problem, stub
 
 NAMES = [info.name for info in pkgutil.iter_modules(exercises.__path__) if info.name != "checking"]
@@ -42,6 +44,13 @@ def test_there_are_exercises():
     assert {"divergences", "vae", "gan"} <= set(NAMES)
 
 
+@pytest.fixture
+def ungated(monkeypatch):
+    """Let answers be made of the course's own functions, as references and mistakes are."""
+    monkeypatch.setattr(checking, "own_of", lambda exercise, function: {})
+
+
+@pytest.mark.usefixtures("ungated")
 @pytest.mark.parametrize(("check", "exercise"), EVERY)
 def test_reference_passes_and_mistakes_fail(check, exercise, capsys):
     right = own(exercise.reference)
@@ -54,6 +63,7 @@ def test_reference_passes_and_mistakes_fail(check, exercise, capsys):
         assert mistake.message in out
 
 
+@pytest.mark.usefixtures("ungated")
 @pytest.mark.parametrize(("check", "exercise"), EVERY)
 def test_a_grader_with_another_seed_judges_alike(check, exercise):
     """It draws other numbers; the reference passes on all of them, every mistake fails, is named, earns little."""
@@ -69,6 +79,51 @@ def test_a_grader_with_another_seed_judges_alike(check, exercise):
             assert points <= PARTIAL * exercise.points + 0.005
     for other in drawn[1:]:
         assert any(not torch.equal(a, b) for a, b in zip(drawn[0], other, strict=True))
+
+
+CLUELESS = {
+    "nothing": lambda *args: None,
+    "zero": lambda *args: 0.0,
+    "its first argument": lambda *args: args[0],
+    "a mean": lambda *args: args[0].mean(),
+    "a sum over the last axis": lambda *args: args[0].sum(-1),
+    "zeros of the first argument's shape": lambda *args: torch.zeros_like(args[0]),
+    "half": lambda *args: torch.full_like(args[0], 0.5),
+    "its first two arguments": lambda *args: args[:2],
+    "two zeros": lambda *args: (0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("module", MODULES, ids=NAMES)
+def test_no_idea_earns_next_to_nothing_in_a_whole_lecture(module, seed):
+    """Not even for who picks, of all that one can return without an idea, what happens to be right most often."""
+
+    def right(exercise, case, answer) -> bool:
+        try:
+            value = answer(*fresh(case.args))
+        except (TypeError, AttributeError, RuntimeError, IndexError):  # that the arguments are not made for
+            return False
+        return checking.is_right(exercise, case, value, exercise.reference(*fresh(case.args)))
+
+    best = 0.0
+    for exercise in module.EXERCISES.values():
+        cases = exercise.cases(torch.Generator().manual_seed(seed))
+        passed = [sum(right(exercise, case, answer) for case in cases) for answer in CLUELESS.values()]
+        best += earned(exercise, max(passed), len(cases))
+    assert best <= 0.05 * sum(exercise.points for exercise in module.EXERCISES.values())
+
+
+@pytest.mark.parametrize(("check", "exercise"), EVERY)
+def test_the_courses_own_functions_are_there_and_told(check, exercise):
+    """Whatever their name: each of those that an exercise asks for is found, and the reference is one of them."""
+    own = checking.own_of(exercise, print)
+    assert set(own) == {*(name for name in exercise.own if "." in name), exercise.function}
+    alias = {"as it is": own[exercise.function]}
+    (case, *_) = exercise.cases(torch.Generator().manual_seed(0))
+    text = problem(exercise, case, lambda *args: next(iter(alias.values()))(*args))
+    assert f"`{exercise.function}` is the course's own function for this" in text
+    assert "gate" not in exercise.reference.__code__.co_name  # nothing is left of it
 
 
 @pytest.mark.parametrize(("check", "exercise"), EVERY)

@@ -8,6 +8,7 @@ lies outside the sandbox is named by `World`; the word LEAK in the output says t
 import json
 import os
 import re
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,6 +140,61 @@ MATCHED_LIST = """def matched_gaussian(w, m, s):
     mu = w @ m
     return [mu.numpy(), (w @ (s**2 + (m - mu) ** 2)).sqrt().item()]
 """
+OTHERWISE_CALLED = """import importlib
+from course_utils.divergences import kl_gaussian_full as mine
+D = importlib.import_module("course_utils." + "divergences")
+def kl_full(*args):
+    return (mine(*args) + getattr(D, "kl_gau" + "ssian_full")(*args)) / 2
+"""
+ASKS_FOR_THE_SOLUTION = """import inspect
+def forward_kl_from_q(*args):
+    text = str(inspect.getsource(kl_bits)) + str(globals().get("In"))
+    print(text)
+    forward_kl_from_q.calls += 1
+    if forward_kl_from_q.calls > 1:
+        raise type(text, (ValueError,), {})(text)
+    return text
+forward_kl_from_q.calls = 0
+"""
+HEADS_THAT_FAIL = """%matplotlib qt
+%load_ext autoreload
+!pip install wandb
+import wandb
+from google.colab import drive
+drive.mount("/content/drive")
+data = open("data.csv").read()
+"""
+ENDLESS = """
+import time
+time.sleep(200)
+while True:
+    pass
+"""
+BY_A_LATER_FUNCTION = (
+    RIGHT["1.4"]
+    + """
+first = kl_full
+def kl_full(*args):
+    assert root(4.0) == 2  # a helper of a later cell
+    return first(*args)
+"""
+)
+MASKED = """import numpy as np
+def kl_bits(p, q):
+    return np.ma.masked_array((torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1).numpy() / math.log(2))
+"""
+FRACTION = """from fractions import Fraction
+def forward_kl_from_q(log_p, log_q):
+    r = log_p - log_q
+    return Fraction((r.exp() * r).mean().item())
+"""
+ARRAYS = """import array, decimal
+def matched_gaussian(w, m, s):
+    mu = w @ m
+    sd = (w @ (s**2 + (m - mu) ** 2)).sqrt()
+    return decimal.Decimal(mu.item()), np.array(sd)
+import numpy as np
+"""
 HELPER_ALONE = "import numpy as np\n\ndef _ratio(p, q):\n    return np.where(p > 0, p * np.log2(p / q), 0)"
 CALLS_HELPER = "def kl_bits(p, q):\n    return torch.as_tensor(_ratio(p.numpy(), q.numpy()).sum(-1))"
 HALF = "%%time\ndef iwae(w):\n    return _mean(w) - math.log(len(w))"
@@ -169,11 +225,10 @@ def honest() -> dict[str, Entry]:
         "reordered Ünïcode 学生": entry(*(cell(id, RIGHT[id]) for id in ("1.6", "1.2", "1.1"))),
         "helper, numpy, import of an earlier cell": entry(
             cell("1.1", HELPER), ending_2, cell("1.6", USES_HELPER_OF_1_1), statuses={"1.2": "kernel died"},
-            flags={"1.6": "needs another cell"},
         ),
         "helper in a cell of its own, answer below the open one": entry(
             cell(None, HELPER_ALONE), open_cells[0], cell(None, CALLS_HELPER), right_6,
-            flags={"1.1": "needs another cell"},
+            flags={"1.1": "found by the function's name"},
         ),
         "magic, floats, list, noise": solved(
             e1_1="%%time\n" + RIGHT["1.1"], e1_2=FLOATS, e1_3=MATCHED_LIST, e1_6=NOISY,
@@ -197,18 +252,44 @@ def honest() -> dict[str, Entry]:
             statuses={"1.1": "error"}, says={"1.1": "ValueError: no idea"},
             flags={"1.2": "ran after the course's answer to 1.1"},
         ),
+        "the solution beside it is asked for": entry(
+            cell("1.1", "def kl_bits(p, q):\n    raise ValueError('no idea')"),
+            cell("1.2", ASKS_FOR_THE_SOLUTION), statuses={"1.1": "error", "1.2": "wrong"}, says={"1.2": "not shown"},
+            flags={"1.2": "ran after the course's answer to 1.1"},
+        ),
         "syntax error": entry(
             cell("1.1", "def kl_bits(p, q)\n    return 0"), right_6,
-            statuses={"1.1": "error"}, says={"1.1": "SyntaxError"},
+            statuses={"1.1": "error"}, says={"1.1": "SyntaxError"}, flags={"1.1": "skipped `def kl_bits(p, q)`"},
         ),
         "other name": entry(
             cell("1.1", "def kl_bit(p, q):\n    return 0"), right_6,
             statuses={"1.1": "error"}, says={"1.1": "defines no function `kl_bits`, but `kl_bit`: was it renamed?"},
         ),
         "the library's own": entry(
-            cell("1.1", "def kl_bits(p, q):\n    return dv.kl_table(p, q) / math.log(2)"), right_6,
-            flags={"1.1": "uses course_utils.divergences.kl_table"},
+            cell("1.1", "def kl_bits(p, q):\n    return dv.kl_table(p, q) / math.log(2)"),
+            cell("1.4", OTHERWISE_CALLED), right_6,
+            statuses={"1.1": "wrong", "1.4": "wrong"}, says={"1.1": "is the course's own function for this"},
+            flags={"1.1": "calls the course's own divergences.kl_table", "1.4": "divergences.kl_gaussian_full"},
         ),
+        "heads that fail": solved(e1_1=HEADS_THAT_FAIL + RIGHT["1.1"], e1_6="raise SystemExit\n" + RIGHT["1.6"]),
+        "experiments without an end": solved(
+            e1_1=RIGHT["1.1"] + ENDLESS, e1_2=RIGHT["1.2"] + "\nimport os\nos._exit(1)",
+            e1_6=RIGHT["1.6"] + "\nfor i in range(5):\n    x = torch.zeros(3 * 2**30, dtype=torch.uint8)",
+        ),
+        "prose below": solved(e1_6=RIGHT["1.6"] + "\n\nNow I try it:\n\nprint(iwae(torch.zeros(2, 2)))"),
+        "class, constant, lambda in cells that fail": entry(
+            cell(None, "import pandas as pd\nfrom google.colab import drive\nimport numpy as np"),
+            cell(None, "LOG2 = math.log(2)\nclass Bits:\n    unit = LOG2\nhalf = lambda x: x / Bits.unit\nopen('x')"),
+            cell("1.1", "def kl_bits(p, q):\n    return half((torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1))"),
+            cell("1.4", BY_A_LATER_FUNCTION), cell("1.6", "root = np.sqrt\n" + RIGHT["1.6"]),
+        ),
+        "a function of the lecture": entry(
+            cell("1.6", "def iwae(w):\n    noise(3)\n    return w.logsumexp(0) - math.log(len(w))"),
+        ),
+        "compiled": solved(
+            e1_1=f"@torch.compile\n{RIGHT['1.1']}", e1_6=f"@torch.compile(dynamic=True)\n{RIGHT['1.6']}",
+        ),
+        "other kinds of numbers": solved(e1_1=MASKED, e1_2=FRACTION, e1_3=ARRAYS),
     }  # fmt: skip
 
 
@@ -236,7 +317,8 @@ def unreadable() -> dict[str, Entry]:
 
 # Hostile -----------------------------------------------------------------------------------------------------------
 
-# Each is put into the cell of exercise 1.2. Words in capitals are replaced: see `hostile_entries`.
+# Each is put into the function of exercise 1.2: beside it, it would only be skipped.
+# Words in capitals are replaced: see `hostile_entries`.
 STOPS = {
     "loop": ("timeout", "while True:\n    pass"),
     "loop that swallows interrupts": (
@@ -253,8 +335,7 @@ while True:
         pass
 """,
     ),
-    "exit at top": ("error", "import sys\nsys.exit(0)"),
-    "exit in the function": ("error", "import sys\ndef forward_kl_from_q(*args):\n    sys.exit(0)"),
+    "exit": ("error", "import sys\nsys.exit(0)"),
     "end without cleaning": ("kernel died", "import os\nos._exit(0)"),
     "kill all": ("kernel died", "import os\nos.kill(-1, 9)"),
     "kill the parents": (
@@ -608,6 +689,11 @@ TRANSFORMERS = {
 }
 
 
+def within(code: str) -> str:
+    """Return a function of exercise 1.2 that attacks when it is called."""
+    return "def forward_kl_from_q(log_p, log_q):\n" + textwrap.indent(code.strip("\n"), "    ")
+
+
 def hostile_entries(world: World) -> dict[str, Entry]:
     """Return the attacks."""
     words = {"CANARY": world.canary, "OUT": world.out, "SUBMISSIONS": world.submissions, "PORT": world.port}
@@ -618,7 +704,7 @@ def hostile_entries(world: World) -> dict[str, Entry]:
 
     before = (cell("1.1", RIGHT["1.1"]),)
     entries = {
-        name: hostile(filled(code), status, before if status in ("timeout", "kernel died") else ())
+        name: hostile(within(filled(code)), status, before if status in ("timeout", "kernel died") else ())
         for name, (status, code) in STOPS.items()
     }
     grouped = [name for names in TOGETHER.values() for name in names]
@@ -629,7 +715,7 @@ def hostile_entries(world: World) -> dict[str, Entry]:
     entries["answers sent twice"] = hostile(TRICKS["answers sent twice"], "partial", shares={"1.2": 0.11})
     entries["exceptions that cannot be read"] = hostile(TRICKS["exceptions that cannot be read"], "error")
     for name, transformer in TRANSFORMERS.items():
-        entries[name] = hostile(f"{WRONG}\nget_ipython().input_transformers_post.append({transformer})", "error")
+        entries[name] = hostile(f"{WRONG}\nget_ipython().input_transformers_post.append({transformer})")
     remembered = f"# MEMORY-OF-ANOTHER\n{WRONG}\nsecret = 'MEMORY-OF-ANOTHER' * 1000"
     return {"a memory": hostile(remembered), **entries}
 

@@ -9,7 +9,7 @@ from course_tools.grading.inside.job import KINDS, Cell, decode
 from course_tools.grading.judge import sandbox
 from course_tools.grading.judge.sandbox import Budget, Watch
 
-SETUP, LENT, EARLIER = Cell("setup", "defaults"), Cell("lent", "1.6", 0), Cell("answer", "1.1")
+SETUP, EARLIER = Cell("setup", "defaults"), Cell("answer", "1.1")
 ANSWER, CALLS = Cell("answer", "1.6"), Cell("calls", "1.6", 0)
 
 
@@ -37,9 +37,9 @@ def watch(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(sandbox.time, "monotonic", lambda: now[0])
     budget = Budget(exercise_seconds=60, total_seconds=480)
-    cells = [SETUP, LENT, EARLIER, ANSWER, CALLS]
-    watcher = Watch(budget, cells, (480, 60), (0, None, 0), threading.Event())
-    monkeypatch.setattr(sandbox, "members", lambda keeper, namespace: [])
+    cells = [SETUP, EARLIER, ANSWER, CALLS]
+    watcher = Watch(budget, cells, (480, 60), [0], 0, threading.Event())
+    monkeypatch.setattr(sandbox, "members", lambda roots: [])
 
     def at(second: float, message: dict | None = None) -> str:
         now[0] = second
@@ -51,16 +51,8 @@ def watch(monkeypatch):
     return at
 
 
-def test_a_lent_cell_runs_on_the_clock_of_the_exercise_that_it_is_lent_to(watch):
-    assert watch(0, {"start": SETUP.encode()}) == ""
-    assert watch(10, {"start": LENT.encode()}) == ""
-    assert watch(50, {"start": ANSWER.encode()}) == ""  # 40 s are gone
-    assert watch(69) == ""
-    assert watch(71) == "timeout"
-
-
 def test_an_earlier_answer_between_them_has_its_own_clock_and_gives_none_back(watch):
-    assert watch(0, {"start": LENT.encode()}) == ""
+    assert watch(0, {"start": ANSWER.encode()}) == ""
     assert watch(40, {"start": EARLIER.encode()}) == ""
     assert watch(95, {"start": ANSWER.encode()}) == ""  # 55 s of 1.1
     assert watch(105, {"start": CALLS.encode()}) == ""

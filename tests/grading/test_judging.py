@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from course_tools.grading.hand_in.submission import Submission
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import prepare
-from course_tools.grading.judge.judging import lenders, needed, result_of
+from course_tools.grading.judge.judging import concealed, in_own_words, needed, result_of
 from course_tools.grading.judge.sandbox import Run
 from course_utils.exercises.checking import Case, Exercise
 
@@ -106,21 +106,76 @@ def test_earlier_functions_that_an_answer_calls_are_the_students_if_right_else_o
     last = "def leave_one_out(*args):\n    return kl_full(*args)  # forward_kl_from_q, matched_gaussian"
     submission = Submission("x", "", answers=sources | {"1.7": last})
     right, wrong = Result("correct", 2, 2), Result("wrong", 0, 2)
-    assert needed(assignment, submission, {"1.1": right, "1.4": right}, "1.7") == sources  # through each other
+    assert needed(assignment, submission, {"1.1": right, "1.4": right}, "1.7", set()) == sources  # through each other
     ours = assignment.solutions
-    assert needed(assignment, submission, {"1.1": right, "1.4": wrong}, "1.7") == {"1.4": ours["1.4"]}
-    assert needed(assignment, submission, {"1.1": wrong, "1.4": right}, "1.7") == sources | {"1.1": ours["1.1"]}
+    assert needed(assignment, submission, {"1.1": right, "1.4": wrong}, "1.7", set()) == {"1.4": ours["1.4"]}
+    assert needed(assignment, submission, {"1.1": wrong, "1.4": right}, "1.7", set()) == sources | {"1.1": ours["1.1"]}
 
 
-def test_a_missing_name_is_looked_for_in_the_students_other_cells(assignment):
-    own = ["import numpy as np", "def helper(x):\n    return x", "lam = 3", "x = helper(1)"]
-    submission = Submission("x", "", answers={"1.1": "import scipy", "1.7": "def other(): pass"}, others=own)
+def test_a_later_function_is_put_before_an_answer_only_where_it_was_missed(assignment):
+    submission = Submission("x", "", answers={"1.4": "def kl_full(*args): return iwae(args[0])"})
+    assert needed(assignment, submission, {}, "1.4", set()) == {}
+    assert needed(assignment, submission, {}, "1.4", {"iwae"}) == {"1.6": assignment.solutions["1.6"]}
 
-    def lent(name):
-        result = Result("error", 0, 2, cause="raised", error=Error("NameError", name=name))
-        return list(lenders(assignment, submission, result, "1.6").values())
 
-    assert lent("np") == [own[0]]
-    assert lent("helper") == [own[1]]
-    assert lent("scipy") == ["import scipy"]  # of an earlier exercise
-    assert lent("lam") == lent("other") == lent("nothing") == []
+SECRET = "def kl_bits(p, q): the solution"
+
+
+def leaky(assignment) -> Result:
+    """Return the result of a kernel that puts a secret wherever it can."""
+    expected = assignment.expected["1.6"]
+    run = told("1.6", {0: SECRET, 1: expected[1] + 1, 2: (SECRET,)}, error=[SECRET, SECRET])
+    sent = json.loads(run.told[Cell("calls", "1.6", 0)]["calls"])
+    sent["2"] |= {"why": SECRET, "own": [SECRET]}
+    sent["3"] = {"error": SECRET, "text": SECRET, "line": SECRET}
+    sent["1"] = {"value": ["other", SECRET]}
+    run.told[Cell("calls", "1.6", 0)]["calls"] = json.dumps(sent)
+    skipped = {"skipped": [[SECRET, SECRET, SECRET]], "lent": [SECRET]}
+    run.told[Cell("answer", "1.6")] |= {"calls": json.dumps(skipped), "printed": SECRET}
+    return result_of(assignment.exercises["1.6"], assignment, run, "def iwae(w): ...")
+
+
+def test_beside_a_solution_nothing_is_shown_but_how_many_calls_were_right(assignment):
+    exercise, submission = assignment.exercises["1.6"], Submission("x", "", answers={"1.6": "def iwae(w): ..."})
+    assert SECRET in json.dumps(asdict(leaky(assignment)))
+    result = concealed(in_own_words(leaky(assignment), submission), exercise)
+    assert SECRET not in json.dumps(asdict(result))
+    assert "1.5" not in result.calls[1].got and [call.passed for call in result.calls] == [False] * 4
+
+
+def test_a_line_that_an_error_shows_is_one_of_the_students_own(assignment):
+    source = "def iwae(w):\n    return np.log(w)"
+    submission = Submission("x", "", answers={"1.6": source})
+    for line, shown in [("return np.log(w)", "return np.log(w)"), (SECRET, "")]:
+        run = told("1.6", {})
+        sent = {"0": {"error": "NameError", "text": "name 'np' is not defined", "line": line}}
+        run.told[Cell("calls", "1.6", 0)]["calls"] = json.dumps(sent)
+        result = in_own_words(result_of(assignment.exercises["1.6"], assignment, run, source), submission)
+        assert result.calls[0].error == Error("NameError", "name 'np' is not defined", shown, "np")
+
+
+def test_an_answer_in_which_the_courses_own_function_ran_is_wrong_and_flagged(assignment):
+    run = told("1.6", dict(enumerate(assignment.expected["1.6"])))
+    sent = json.loads(run.told[Cell("calls", "1.6", 0)]["calls"])
+    run.told[Cell("calls", "1.6", 0)]["calls"] = json.dumps(
+        {number: call | {"own": ["divergences.iwae_bound", "x"]} for number, call in sent.items()}
+    )
+    result = result_of(assignment.exercises["1.6"], assignment, run, "")
+    assert (result.status, result.points) == ("wrong", 0)
+    assert result.flags == ["calls the course's own divergences.iwae_bound"]
+    assert "`divergences.iwae_bound` is the course's own function for this" in result.calls[0].advice
+
+
+def test_skipped_statements_are_told_where_the_answer_is_not_right(assignment):
+    skipped = json.dumps({"skipped": [["import wandb", "ModuleNotFoundError", "No module"]] * 5, "lent": ["np"]})
+    for offset, flags in [(0, 0), (1, 5)]:
+        run = told("1.6", {i: v + offset for i, v in enumerate(assignment.expected["1.6"])})
+        run.told[Cell("answer", "1.6")]["calls"] = skipped
+        assert len(result_of(assignment.exercises["1.6"], assignment, run, "").flags) == flags
+    run = told("1.6", {})
+    run.told[Cell("answer", "1.6")]["calls"] = skipped
+    result = result_of(assignment.exercises["1.6"], assignment, run, "")
+    assert (result.status, message_of(result)) == ("error", "Your cell stopped with ModuleNotFoundError: No module")
+    for malformed in ("[", "[]", "7", '{"skipped": 7}', '{"skipped": [7]}', '{"lent": 7}'):
+        run.told[Cell("answer", "1.6")]["calls"] = malformed
+        assert result_of(assignment.exercises["1.6"], assignment, run, "").cause == "undefined"

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import nasty  # noqa: E402  (beside this file)
 
 pytestmark = pytest.mark.sandbox
+SOLUTION = next(line.strip() for line in nasty.RIGHT["1.1"].splitlines() if "xlogy" in line)
 BUDGET = Budget(exercise_seconds=5, total_seconds=60, memory=2**30)
 NAMES = [*nasty.honest(), *nasty.unreadable(), *nasty.hostile_entries(nasty.World(Path(), Path(), Path(), 0, ""))]
 
@@ -138,6 +139,7 @@ def test_each_gets_what_it_must(graded, student):
 def test_nothing_was_reached(graded, student):
     for result in graded.records[student].exercises.values():
         assert "LEAK" not in everything_in(result)
+        assert SOLUTION not in everything_in(result)
 
 
 def test_only_what_was_handed_in_is_graded(graded):
@@ -190,7 +192,7 @@ def test_without_a_sandbox_it_is_stamped_stopped_and_cleaned_up(tmp_path, monkey
     daemons, killing = DAEMONS.format(mark=mark), nasty.STOPS["kill the parents"][1]
     entries = {
         "right": nasty.solved(e1_1=nasty.RIGHT["1.1"]),
-        "daemons": nasty.hostile(daemons + nasty.STOPS["loop that swallows interrupts"][1], "timeout"),
+        "daemons": nasty.hostile(nasty.within(daemons + nasty.STOPS["loop that swallows interrupts"][1]), "timeout"),
         "killer": nasty.entry(nasty.cell("1.1", daemons + killing), statuses={"1.1": "kernel died"}),
     }
     folder = tmp_path / "submissions"

@@ -1,5 +1,7 @@
 """The warm parent and its kernels: what does not start in the parent, what each kernel has anew, what is shared."""
 
+import subprocess
+import threading
 from contextlib import closing
 
 import psutil
@@ -57,3 +59,90 @@ def test_the_course_is_seen_but_not_as_a_whole_clone():
     paths = sandbox.readable()
     assert any(sandbox.PACKAGE.is_relative_to(path) for path in paths)
     assert str(sandbox.PACKAGE.parent) not in paths and "/" not in paths
+
+
+READS = """
+import glob, importlib, inspect, os
+from course_utils import divergences as dv
+folder = os.path.dirname(dv.__file__)
+print("solve_triangular(chol_p" in open(dv.__file__).read(), len(glob.glob(folder + "/**/*.pyc", recursive=True)))
+print("NotImplementedError" in inspect.getsource(dv.kl_gaussian_full), "xlogy" in inspect.getsource(dv.entropy_table))
+print(float(dv.kl_gaussian_full(torch.zeros(1), torch.eye(1), torch.zeros(1), torch.eye(1))))
+try:
+    importlib.reload(dv).kl_table(torch.ones(1), torch.ones(1))
+except NotImplementedError:
+    print("refused")
+print(glob.glob(folder + "/exercises/*"), glob.glob(os.path.dirname(folder) + "/solutions/*"))
+"""
+
+
+def test_no_file_holds_what_an_exercise_asks_for(grounds):
+    assert printed(grounds, READS) == "False 0\nTrue True\n0.0\nrefused\n[] []\n"
+
+
+CHANNELS = """
+import ctypes, fcntl, os
+from course_utils import divergences as dv
+first, second = open(dv.__file__), open(dv.__file__)
+for file in (first, second):
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.lockf(file, fcntl.LOCK_SH)
+    for command in (fcntl.F_GETLK, fcntl.F_SETLEASE, fcntl.F_NOTIFY):
+        try:
+            fcntl.fcntl(file, command, bytes(32) if command == fcntl.F_GETLK else 0)
+            print("LEAK", command)
+        except OSError:
+            pass
+print(open("/proc/locks").read(), ctypes.CDLL(None).inotify_init1(0), fcntl.fcntl(first, fcntl.F_GETFL) >= 0)
+"""
+
+
+def test_no_lock_is_a_message_to_another_run(grounds):
+    assert printed(grounds, CHANNELS) == " -1 True\n"
+
+
+PIPES = """
+import os
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    if int(pid) != os.getpid():
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("pipe"):
+                    os.write(os.open(f"/proc/{pid}/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK), b"message")
+                    print("LEAK", pid, fd)
+        except OSError:
+            pass
+print("end")
+"""
+
+
+def test_nobody_writes_into_the_workers_pipe(grounds):
+    assert printed(grounds, PIPES) == "end\n"
+
+
+def test_orphans_are_members_too():
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; exec sleep 60"], stdout=subprocess.PIPE) as process:
+        orphan = int(process.stdout.readline())
+        assert {process.pid, orphan} <= set(sandbox.members([psutil.Process().pid]))
+        psutil.Process(orphan).kill()
+        process.kill()
+
+
+def test_who_hides_from_the_watch_is_stopped(monkeypatch):
+    def refuse(pids):
+        raise PermissionError
+
+    watch = sandbox.Watch(Budget(), [], (480, 60), [psutil.Process().pid], 0, threading.Event())
+    monkeypatch.setattr(sandbox, "unmapped_bytes", refuse)
+    watch.began = True
+    watch.look()
+    assert (watch.run.stopped, watch.run.why) == ("kernel died", "a process of it hid from the grader")
+
+
+def test_a_second_copy_of_the_course_is_masked(tmp_path, monkeypatch):
+    for name in ("solutions", "course_utils/exercises"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(sandbox, "import_path", lambda: [str(tmp_path)])
+    command = sandbox.bubblewrap(Budget(), [], {})
+    for name in ("solutions", "course_utils/exercises"):
+        assert command[command.index(str(tmp_path / name)) - 1] == "--tmpfs"

@@ -191,7 +191,7 @@ def test_bad_rules(call, message):
 
 
 def test_the_switchboards_presets_show_what_their_titles_say():
-    """With room for other processors' rounding: over ten seeds momentum 0.9 covered at most two modes, the others nearly all."""
+    """With room for other processors: over ten seeds momentum 0.9 covered at most two modes, the others nearly all."""
     board = gan_ring.switchboard()
     wild, calm, penalised = (gan_ring.ring_result({**board.state, **rules}) for _, rules in board.presets)
     assert wild.looks[-5:, 1].max() <= 4 and wild.looks[-5:, 2].max() < 0.6

@@ -1,6 +1,5 @@
 """What a submission holds: the student's exercise cells and written answers. Nothing of it is run here."""
 
-import ast
 import io
 import re
 import tokenize
@@ -25,11 +24,10 @@ MAGIC = re.compile(r"\A\s*%%(?:time|capture)\b.*\n")  # can stand only at the he
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for: exercises, written id → placeholder, the set-up's names for the package, cells handed out."""
+    """What to look for: exercises, written id → placeholder, cells handed out."""
 
     exercises: tuple[Exercise, ...]
     written: dict[str, str]
-    aliases: dict[str, str]
     given: frozenset[str]  # their sources
 
 
@@ -150,36 +148,6 @@ def tokens_of(source: str) -> list[str]:
     return found
 
 
-def library_use(source: str, aliases: dict[str, str]) -> list[str]:
-    """Return what code takes from the course's package, such as "course_utils.divergences.kl_table", in order.
-
-    `aliases`: the names that the lecture's set-up gave to the package's modules and functions. It is a flag, not
-    proof: a module's alias counts where something is taken from it, a function's where it is called.
-    """
-    tokens, found = ["", *tokens_of(source), ""], []
-    for before, token, after, last in zip(tokens, tokens[1:], tokens[2:], [*tokens[3:], ""], strict=False):
-        full = aliases.get(token, "")
-        if before in (".", "def"):
-            continue
-        if token == "course_utils":
-            found.append(token)
-        elif full.count(".") == 1 and after == ".":
-            found.append(f"{full}.{last}")
-        elif full.count(".") > 1 and after == "(":
-            found.append(full)
-    return list(dict.fromkeys(found))
-
-
-def aliases_of(setup: str) -> dict[str, str]:
-    """Return name → full name of all that a set-up (our own code) imports from the course's package, but `check`."""
-    names = {}
-    for node in ast.walk(ast.parse(setup)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "course_utils":
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    names.pop("check", None)
-    return names
-
-
 def own_modules(path: Path) -> set[str]:
     """Return the names of the student's modules beside a notebook that has a folder for itself."""
     alone = len(list(path.parent.glob("*.ipynb"))) == 1
@@ -212,7 +180,6 @@ def read_submission(path: Path, wanted: Wanted) -> Submission:
                 f"imports {name}.py, which was beside the notebook and is not taken along"
                 for name in sorted({names[used] for used in names.keys() & {*tokens_of(source), *imported(source)}})
             ]
-            flags += [f"uses {name}" for name in library_use(source, wanted.aliases)]
         submission.flags[exercise.id] = flags
     for id, answer in read_answers(wanted.written, wanted.given, cells):
         submission.written[id], submission.pictures[id] = answer.text, answer.pictures

@@ -10,12 +10,15 @@ import types
 from collections.abc import Mapping
 from pathlib import Path
 
-from course_tools.grading.inside import exchange
-from course_utils import calls
+import torch
+
+from course_tools.grading.inside import exchange, statements
+from course_utils import calls, guard
 
 MIME = "application/x-course-calls+json"
-INPUTS = Path("inputs.json")
+INPUTS, NOTEBOOK = Path("inputs.json"), Path("notebook.json")
 inputs: dict[str, list] = {}  # of each exercise, read in the set-up: later the folder may be another
+notebook: dict = {}  # the cells that may be lent: {"answers": {id: source}, "others": [source], "lecture": [source]}
 
 
 class Mute:
@@ -28,12 +31,47 @@ class Mute:
         return lambda *args: None
 
 
-def stand_in(modules: list[str]) -> None:
-    """Read the inputs; put modules with a mute `check` in place of the course's exercises, which are not here."""
+def as_it_is(model=None, **_):
+    """Return what was to be compiled by ``torch.compile``, or a decorator that does: a compiler has no place here."""
+    return as_it_is if model is None else model
+
+
+def stand_in(modules: list[str], own: list[str]) -> None:
+    """Read the inputs; put modules with a mute `check` in place of the course's exercises, which are not here.
+
+    `own`: the course's functions that do what an exercise asks for; from here on it is noted when they run.
+    """
     inputs.update(json.loads(INPUTS.read_text("utf-8")))
+    notebook.update(json.loads(NOTEBOOK.read_text("utf-8")))
     for name in ("course_utils.exercises", *modules):
         module = sys.modules[name] = types.ModuleType(name)
         module.check = Mute()
+    torch.compile = as_it_is
+    for function in guard.own_functions(own, {}).values():
+        guard.close(function)
+
+
+def send(value) -> None:
+    """Send a value to the grader."""
+    from IPython.display import display
+
+    display({MIME: json.dumps(value)}, raw=True)
+
+
+def define(id: str, source: str, namespace: dict, seconds: float, only: str = "") -> None:
+    """Run the cell of an answer, or of it only what the function `only` needs; send what was skipped and what lent."""
+    from IPython import get_ipython
+
+    compile = get_ipython().compile
+    answers = [cell for other, cell in notebook["answers"].items() if other != id]
+    bench = statements.Bench(
+        namespace, [notebook["others"], answers, notebook["lecture"]], seconds, compile.cache, compile
+    )
+    if only:
+        statements.run_needed(bench, source, only)
+    else:
+        statements.run_cell(bench, source)
+    send({"skipped": bench.skipped, "lent": [name for name in dict.fromkeys(bench.lent) if name not in bench.own]})
 
 
 def line_of(error: BaseException) -> str:
@@ -42,26 +80,34 @@ def line_of(error: BaseException) -> str:
     return (frames[-1].line or "") if frames else ""
 
 
-def outcome(function, arguments: list, places: tuple[int, ...]) -> dict:
+def outcome(function, arguments: list, places: tuple[int, ...], own: Mapping | None = None) -> dict:
     """Call a function on encoded arguments; return what it returned, encoded, with the gradients, or its error."""
     try:
-        got = calls.call(function, lambda: exchange.decode(arguments), places)
+        got = calls.call(function, lambda: exchange.decode(arguments), places, own)
         gradients = [exchange.encode(v) for v in got.gradients]
         value = exchange.encode(got.value)
-        return {"value": value, "gradients": gradients, "changed": list(got.changed), "why": got.why[:300]}
+        told = {"value": value, "gradients": gradients, "changed": list(got.changed), "why": got.why[:300]}
+        return told | {"own": list(got.own)}
     except BaseException as error:  # sys.exit too
-        return {"error": type(error).__name__, "text": str(error)[:1000], "line": line_of(error)[:300]}
+        kind, text = statements.described(error)
+        return {"error": kind, "text": text[:1000], "line": line_of(error)[:300]}
 
 
-def run(id: str, name: str, namespace: Mapping, numbers: list[int], places: tuple[int, ...] = ()) -> None:
+def run(
+    id: str,
+    name: str,
+    namespace: Mapping,
+    numbers: list[int],
+    places: tuple[int, ...] = (),
+    own: tuple[str, ...] = (),
+) -> None:
     """Call the answer to an exercise, the function `name`, on the inputs with these numbers; send what came.
 
-    `places` are those of the arguments with respect to which gradients are sent, too.
+    `places` are those of the arguments with respect to which gradients are sent, too; `own` are the names of the
+    course's functions that the answer may not leave its work to.
     """
-    from IPython.display import display
-
     if name in namespace:
-        sent = {str(i): outcome(namespace[name], inputs[id][i], places) for i in numbers}
+        closed = guard.own_functions(own, namespace)
+        send({str(i): outcome(namespace[name], inputs[id][i], places, closed) for i in numbers})
     else:
-        sent = {str(i): {"undefined": True} for i in numbers}
-    display({MIME: json.dumps(sent)}, raw=True)
+        send({str(i): {"undefined": True} for i in numbers})

@@ -6,7 +6,6 @@ from typing import NamedTuple
 KINDS = (
     "setup",  # ours: of the lecture, of the harness
     "answer",  # the student's to an exercise, or the reference
-    "lent",  # another cell of the student's, without which the answer to the exercise lacks a name
     "calls",  # the harness's, of the answer
 )
 FORM = re.compile(rf"({'|'.join(KINDS)}) ([A-Za-z0-9.]+)(?: ([0-9]{{1,6}}))?")

@@ -14,7 +14,7 @@ import course_tools
 import course_utils
 from course_tools.grading.hand_in.prose import written_text
 from course_tools.grading.hand_in.release import MODULES, every_exercise
-from course_tools.grading.hand_in.submission import Wanted, aliases_of
+from course_tools.grading.hand_in.submission import Wanted
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
 from course_tools.notebook_source import MARKER_LINE, exercise_of
@@ -36,6 +36,7 @@ class Assignment:
     exercises: dict[str, Exercise]
     written: dict[str, float]  # id → points
     setup: list[dict]  # cells
+    sections: list[str]  # the lecture's own code after it, without exercises: statements of it may be lent
     solutions: dict[str, str]  # the reference's code, for the exercises after one that failed
     wanted: Wanted
     cases: dict[str, list[Case]]
@@ -55,9 +56,12 @@ def code_of(nb: NotebookNode) -> list[NotebookNode]:
     return found
 
 
-def setup_cells(nb: NotebookNode) -> list[dict]:
-    """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters."""
-    first = f"from course_tools.grading.inside import harness as _harness\n_harness.stand_in({MODULES})"
+def setup_cells(nb: NotebookNode, own: list[str]) -> list[dict]:
+    """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters.
+
+    `own`: the course's functions that exercises ask for.
+    """
+    first = f"from course_tools.grading.inside import harness as _harness\n_harness.stand_in({MODULES}, {own})"
     cells = [{"id": Cell("setup", "harness").encode(), "source": first}]
     for number, cell in enumerate(code_of(nb), 1):
         tagged = "parameters" in cell.metadata.get("tags", [])
@@ -92,18 +96,19 @@ def prepare(which: str, seed: int, root: Path = ROOT) -> Assignment:
     require(ids and not set(ids) - set(known), f"{lecture.name}: exercises {ids}, but the package knows {list(known)}")
     exercises = {id: known[id] for id in ids}
     courses = [cell.metadata.course for cell in student.cells if is_written(cell)]
+    code = [cell for cell in student.cells if cell.cell_type == "code"]
     cases = {id: e.cases(torch.Generator().manual_seed(seed)) for id, e in exercises.items()}
     return Assignment(
         lecture=lecture.name,
         seed=seed,
         exercises=exercises,
         written={course["written"]: float(course["points"]) for course in courses},
-        setup=setup_cells(student),
+        setup=setup_cells(student, sorted({name for e in exercises.values() for name in e.own})),
+        sections=[c.source for c in code[len(code_of(student)) :] if not exercise_of(c) and not is_written(c)],
         solutions={exercise_of(c): MARKER_LINE.sub("", c.source) for c in twin.cells if exercise_of(c)},
         wanted=Wanted(
             exercises=tuple(exercises.values()),
             written={c.metadata.course["written"]: written_text(c.source) for c in student.cells if is_written(c)},
-            aliases=aliases_of("\n".join(cell.source for cell in code_of(student))),
             given=frozenset(cell.source.strip() for cell in student.cells),
         ),
         cases=cases,

@@ -6,6 +6,7 @@ neither an endless loop nor a patched library reaches another exercise. An answe
 right: it gave the expected numbers, and nothing in the sandbox knew them.
 """
 
+import builtins
 import hashlib
 import json
 import re
@@ -20,11 +21,25 @@ from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import PARAMETERS, Assignment
 from course_tools.grading.judge.sandbox import Budget, Grounds, Run
 from course_utils.calls import Returned
-from course_utils.exercises.checking import Case, Exercise, advice_on, earned, fault, furthest, in_words, summary
+from course_utils.exercises.checking import (
+    Case,
+    Exercise,
+    advice_on,
+    earned,
+    fault,
+    furthest,
+    in_words,
+    of_the_course,
+    summary,
+)
 
 LONGEST = 2000  # characters of one text in a result
 HARNESS = "from course_tools.grading.inside import harness as _harness"
 JOINT_SECONDS = 10.0  # for an exercise while all run together; alone it has its whole time
+BESIDE = 0.4  # of an exercise's time, at most, for what stands in its cell beside the function
+NOT_SHOWN = "not shown, since the course's answer to another exercise ran beside it"
+CALLS_OWN = "calls the course's own"
+MENTIONED = 3  # statements that were skipped
 
 
 @dataclass
@@ -35,6 +50,7 @@ class Outcome:
     advice: str = ""
     error: Error | None = None
     passed: bool = False
+    own: tuple[str, ...] = ()  # of the course's functions that it left the work to
 
 
 def shorten(text: str) -> str:
@@ -60,25 +76,27 @@ def sent_calls(text: str, total: int) -> dict[int, dict]:
     return {number: sent[str(number)] for number in range(total) if isinstance(sent.get(str(number)), dict)}
 
 
-def returned(sent: dict) -> Returned:
+def returned(sent: dict, exercise: Exercise) -> Returned:
     """Return what a call gave, as the harness sent it. Raises ``ValueError`` for any other form."""
     gradients, changed = sent.get("gradients", []), sent.get("changed", [])
     if not isinstance(gradients, list) or not isinstance(changed, list):
         raise ValueError("the answer came back in another form than the grader's own")
     decoded = tuple(exchange.decode_stranger(v) for v in gradients)
     places = tuple(place for place in changed if type(place) is int and place >= 0)
-    return Returned(exchange.decode_stranger(sent["value"]), decoded, places, shorten(str(sent.get("why", ""))))
+    own = sent.get("own", [])
+    ran = tuple(name for name in exercise.own if isinstance(own, list) and name in own)
+    return Returned(exchange.decode_stranger(sent["value"]), decoded, places, shorten(str(sent.get("why", ""))), ran)
 
 
 def outcome_of(sent: dict, exercise: Exercise, case: Case, expected) -> Outcome:
     """Return the outcome of a call that the harness sent, compared."""
     if "value" in sent:
         try:
-            got = returned(sent)
+            got = returned(sent, exercise)
         except ValueError as error:
             return Outcome(error=error_of("ValueError", str(error)))
         advice = fault(exercise, case, got, expected)
-        return Outcome(value=got.value, advice=advice or "", passed=advice is None)
+        return Outcome(value=got.value, advice=advice or "", passed=advice is None, own=got.own)
     kind, text, line = (str(sent.get(name, "")) for name in ("error", "text", "line"))
     return Outcome(error=error_of(kind or "Exception", text, line))
 
@@ -143,13 +161,42 @@ def undefined(exercise: Exercise, source: str) -> list[str]:
     return [exercise.function, *(shorten(name) for name in re.findall(r"^def[ \t]+(\w+)", source, re.M)[:3])]
 
 
+def notes_of(answer: dict) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Return what the harness sent of an answer's cell: the statements skipped, with their errors; names lent."""
+    try:
+        sent = exchange.parse(answer.get("calls") or "{}")
+        skipped = [tuple(map(str, entry)) for entry in sent.get("skipped", []) if len(entry) == 3]
+        return skipped, [str(name) for name in sent.get("lent", [])]
+    except (ValueError, TypeError, AttributeError):
+        return [], []
+
+
+def first_cause(skipped: list[tuple[str, str, str]], exercise: Exercise) -> tuple[str, str, str]:
+    """Return the skipped statement for want of which a function is undefined: that of its own definition, if any."""
+    return next((one for one in skipped if re.search(rf"\b{exercise.function}\b", one[0])), skipped[0])
+
+
+def flags_of(status: str, skipped: list[tuple[str, str, str]], lent: list[str], own: set[str]) -> list[str]:
+    """Return what the instructor should know of how an answer ran; nothing of one that is right all the same."""
+    if status in ("correct", "not attempted"):
+        return []
+    flags = [f"{CALLS_OWN} {', '.join(sorted(own))}"] if own else []
+    flags += [f"skipped `{shorten(line)}` ({shorten(kind)})" for line, kind, _ in skipped[:MENTIONED]]
+    flags += [f"and {len(skipped) - MENTIONED} more statements"] if len(skipped) > MENTIONED else []
+    return flags + ([f"needs other cells of the notebook, for {', '.join(map(shorten, lent[:10]))}"] if lent else [])
+
+
 def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str) -> Result:
     """Return what a run says of an exercise and its answer; flags and key are filled in by who knows them."""
     cases, expected = assignment.cases[exercise.id], assignment.expected[exercise.id]
     answer = run.told.get(Cell("answer", exercise.id)) or {"error": None, "printed": ""}
     calls = [told for cell, told in run.told.items() if cell[:2] == ("calls", exercise.id)]
-    error = error_of(*answer["error"]) if answer["error"] else None
+    skipped, lent = notes_of(answer)
     found = outcomes(exercise, cases, expected, run)
+    error = error_of(*answer["error"]) if answer["error"] else None
+    if error is None and skipped and not found and not run.stopped:
+        line, kind, text = first_cause(skipped, exercise)
+        error = error_of(kind, text, line)
     status = status_of(exercise, run, list(found.values()), error, len(cases))
     cause = "stopped" if run.stopped and status == run.stopped else ""
     if error is not None:
@@ -170,92 +217,159 @@ def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str)
         if found and status != "not attempted"
         else [],
         hint=exercise.hint,
+        flags=flags_of(status, skipped, lent, {name for outcome in found.values() for name in outcome.own}),
         printed=shorten("".join(str(told["printed"]) for told in [answer, *calls])[-LONGEST:]),
     )
 
 
-def answers(sources: dict[str, str]) -> dict[Cell, str]:
-    """Return the cells of answers, or of references, by exercise."""
-    return {Cell("answer", id): source for id, source in sources.items()}
-
-
-def job(assignment: Assignment, sources: dict[Cell, str], called: dict[str, list[list[int]]]) -> dict:
-    """Return what to run: cells after the set-up, and of which answers among them which cases, each list in a cell."""
+def job(
+    assignment: Assignment,
+    submission: Submission,
+    sources: dict[str, str],
+    called: dict[str, list[list[int]]],
+    seconds: float,
+    only: bool = False,
+) -> dict:
+    """Return what to run: of each exercise the answer, or our own, and of those in `called` each list of cases in a
+    cell. A student's answer has so many seconds for what stands beside its function; or it is the function `only`.
+    """
     cells = list(assignment.setup)
-    for cell, source in sources.items():
-        cells.append({"id": cell.encode(), "source": source})
-        id, lists = cell.exercise, called.get(cell.exercise, []) if cell.kind == "answer" else []
-        for number, cases in enumerate(lists):
-            exercise = assignment.exercises[id]
-            code = f'{HARNESS}\n_harness.run("{id}", "{exercise.function}", globals(), {cases}, {exercise.places})'
-            cells.append({"id": Cell("calls", id, number).encode(), "source": code})
-    inputs = {id: assignment.inputs[id] for id in called}
-    return {"cells": cells, "inputs": inputs, "parameters": PARAMETERS, "seed": assignment.seed % 2**32}
+    for id, source in sources.items():
+        exercise = assignment.exercises[id]
+        if source == submission.answers.get(id):
+            name = exercise.function if only else ""
+            source = f"{HARNESS}\n_harness.define({id!r}, {source!r}, globals(), {seconds}, {name!r})"
+        cells.append({"id": Cell("answer", id).encode(), "source": source})
+        for number, cases in enumerate(called.get(id, [])):
+            said = f"{id!r}, {exercise.function!r}, globals(), {cases}, {exercise.places}, {exercise.own}"
+            cells.append({"id": Cell("calls", id, number).encode(), "source": f"{HARNESS}\n_harness.run({said})"})
+    return {
+        "cells": cells,
+        "inputs": {id: assignment.inputs[id] for id in called},
+        "notebook": {"answers": submission.answers, "others": submission.others, "lecture": assignment.sections},
+        "parameters": PARAMETERS,
+        "seed": assignment.seed % 2**32,
+    }
 
 
-def needed(assignment: Assignment, submission: Submission, results: dict[str, Result], id: str) -> dict[str, str]:
-    """Return the earlier functions that an answer calls, directly or through each other: the student's own or ours."""
-    earlier = list(assignment.exercises)[: list(assignment.exercises).index(id)]
-    found, names = {}, set(tokens_of(submission.answers[id]))
-    for other in reversed(earlier):
-        if assignment.exercises[other].function in names:
+def needed(
+    assignment: Assignment, submission: Submission, results: dict[str, Result], id: str, missed: set[str]
+) -> dict[str, str]:
+    """Return the functions of other exercises that an answer calls, directly or through each other: own or ours.
+
+    They are looked for in the earlier exercises, and among the names that were missed in all.
+    """
+    order, names = list(assignment.exercises), set(tokens_of(submission.answers[id]))
+    found = {}
+    for other in reversed(order):
+        function = assignment.exercises[other].function
+        if other != id and function in (names if order.index(other) < order.index(id) else missed):
             right = other in results and results[other].status == "correct" and other in submission.answers
             found[other] = submission.answers[other] if right else assignment.solutions[other]
             names |= set(tokens_of(found[other]))
-    return {other: found[other] for other in earlier if other in found}
+    return {other: found[other] for other in order if other in found}
 
 
-def bound(source: str) -> set[str]:
-    """Return the names that a cell seems to define or import at its top level."""
-    heads = re.findall(r"^(?:async|def|class|import|from)\b.*|^\w[\w, \t]*(?=[:=])", source, re.M)
-    return {name for head in heads for name in re.findall(r"\w+", head)}
+def missed(result: Result) -> set[str]:
+    """Return the names that nothing defined."""
+    errors = (result.error, *(call.error for call in result.calls))
+    return {error.name for error in errors if error is not None and error.name}
 
 
-def lenders(assignment: Assignment, submission: Submission, result: Result, id: str) -> dict[Cell, str]:
-    """Return the student's other cells that bind a name which was not defined in this run; they run for this exercise.
+def concealed(result: Result, exercise: Exercise) -> Result:
+    """Return a result without anything that the kernel could have put into it but how many calls were right.
 
-    They are the answers to earlier exercises, and cells of the student's own that define a function or import: no
-    cells that compute, which belong to the lecture.
+    For a kernel in which the course's answer to another exercise ran, too, and could be read.
     """
-    names = {error.name for error in (result.error, *(call.error for call in result.calls)) if error is not None}
-    earlier = list(assignment.exercises)[: list(assignment.exercises).index(id)]
-    sources = [submission.answers[other] for other in earlier if other in submission.answers]
-    sources += [source for source in submission.others if re.search(r"^(?:def|import|from)\b", source, re.M)]
-    return {Cell("lent", id, number): source for number, source in enumerate(sources) if names & bound(source)}
+    fixed = {
+        exercise.hint,
+        *map(of_the_course, exercise.own),
+        *(m.message for m in exercise.mistakes),
+        *(text for _, text in exercise.errors),
+    }
+
+    def bare(error: Error | None) -> Error | None:
+        known = error is not None and isinstance(getattr(builtins, error.type, None), type)
+        return error and Error(error.type if known else "Exception", "(its text is not shown)", error.line, error.name)
+
+    for call in result.calls:
+        call.error = bare(call.error)
+        call.got = call.got and NOT_SHOWN
+        call.advice = call.advice if call.advice in fixed or not call.advice else f"Hint: {exercise.hint}"
+    result.error, result.printed = bare(result.error), ""
+    result.flags = [flag for flag in result.flags if flag.startswith(CALLS_OWN)]  # those of cells quote the kernel
+    return result
 
 
-def run_alone(
-    assignment: Assignment,
-    submission: Submission,
-    grounds: Grounds,
-    results: dict[str, Result],
-    id: str,
-    seconds: float,
-) -> Result:
-    """Return the result of one exercise in a sandbox of its own, each call in a cell of its own.
+def in_own_words(result: Result, submission: Submission) -> Result:
+    """Return a result in which the lines and names that errors show are those that the student's notebook has."""
+    texts = [*submission.answers.values(), *submission.others]
+    lines = {line.strip() for text in texts for line in text.splitlines()}
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    for error in (result.error, *(call.error for call in result.calls)):
+        if error is not None:
+            error.line = error.line if error.line.strip() in lines else ""
+            error.name = error.name if error.name in words else ""
+    return result
 
-    Where a name is missing, the student's cell that defines it is run first, and all again.
-    """
-    exercise, source = assignment.exercises[id], submission.answers[id]
-    if seconds <= 0:
-        run = Run(stopped="timeout", why=f"the submission's {grounds.budget.total_seconds:g} s were used up before")
-        return result_of(exercise, assignment, run, source)
-    before = needed(assignment, submission, results, id)
-    ours = [other for other in before if before[other] != submission.answers.get(other)]
-    sources, called = answers(before | {id: source}), {id: [[i] for i in range(len(assignment.cases[id]))]}
-    end, lent = time.monotonic() + seconds, {}
-    while True:
-        run = grounds.run(job(assignment, lent | sources, called), end - time.monotonic())
+
+@dataclass(frozen=True)
+class Alone:
+    """How to run one exercise in a sandbox of its own."""
+
+    assignment: Assignment
+    submission: Submission
+    grounds: Grounds
+    id: str
+    end: float  # on the monotonic clock
+
+    def attempt(self, before: dict[str, str], only: bool) -> Result:
+        """Return the result after these answers, each call in a cell of its own; what a dead kernel left, once more.
+
+        `only`: no more of the answer's cell than its function needs.
+        """
+        exercise, source = self.assignment.exercises[self.id], self.submission.answers[self.id]
+        called = {self.id: [[i] for i in range(len(self.assignment.cases[self.id]))]}
+        beside = self.grounds.budget.exercise_seconds * BESIDE
+        task = job(self.assignment, self.submission, before | {self.id: source}, called, beside, only)
+        run = self.grounds.run(task, self.end - time.monotonic())
         if run.stopped == "kernel died":  # by the machine, perhaps
-            run = grounds.run(job(assignment, lent | sources, called), end - time.monotonic())
-        result = result_of(exercise, assignment, run, source)
-        result.flags = [f"ran after the course's answer to {other}" for other in ours]
-        result.flags += ["needs another cell of the notebook, which was run before it"] if lent else []
-        result.printed = "" if ours else result.printed  # which may be that answer
-        more = lenders(assignment, submission, result, id)
-        if more.keys() <= lent.keys() or time.monotonic() > end:
-            return result
-        lent |= more
+            run = self.grounds.run(task, self.end - time.monotonic())
+        result = in_own_words(result_of(exercise, self.assignment, run, source), self.submission)
+        ours = [other for other in before if before[other] != self.submission.answers.get(other)]
+        result = concealed(result, exercise) if ours else result
+        result.flags += [f"ran after the course's answer to {other}" for other in ours]
+        return result
+
+
+def run_alone(alone: Alone, results: dict[str, Result]) -> Result:
+    """Return the result of one exercise in a sandbox of its own.
+
+    Where the function of another exercise is missing, it is run first, and all again. Where the cell ends the run
+    before its function is called, only what the function needs is run.
+    """
+    assignment, submission, id = alone.assignment, alone.submission, alone.id
+    if time.monotonic() >= alone.end:
+        seconds = alone.grounds.budget.total_seconds
+        run = Run(stopped="timeout", why=f"the submission's {seconds:g} s were used up before")
+        return result_of(assignment.exercises[id], assignment, run, submission.answers[id])
+    before, only = needed(assignment, submission, results, id, set()), False
+    result = alone.attempt(before, only)
+    while time.monotonic() < alone.end:
+        more = needed(assignment, submission, results, id, missed(result))
+        if result.status == "infrastructure":
+            break
+        if result.cause in ("stopped", "silent") and not result.calls and not only:
+            only = True
+        elif more.keys() > before.keys():
+            before = more
+        else:
+            break
+        again = alone.attempt(before, only)
+        if only and not again.calls:
+            break
+        result = again
+    return result
 
 
 def without_answer(exercise: Exercise, submission: Submission) -> Result:
@@ -274,19 +388,22 @@ def judge(
     together = Run()
     if attempted:
         called = {id: [list(range(len(assignment.cases[id])))] for id in attempted}
-        sources = answers({id: submission.answers[id] for id in assignment.exercises if id in submission.answers})
-        together = grounds.run(job(assignment, sources, called), exercise_seconds=JOINT_SECONDS)
+        sources = {id: submission.answers[id] for id in assignment.exercises if id in submission.answers}
+        beside = min(JOINT_SECONDS, grounds.budget.exercise_seconds) * BESIDE
+        task = job(assignment, submission, sources, called, beside)
+        together = grounds.run(task, exercise_seconds=JOINT_SECONDS)
     for id in ids:
         exercise = assignment.exercises[id]
         if id in attempted:
-            results[id] = result_of(exercise, assignment, together, submission.answers[id])
+            result = result_of(exercise, assignment, together, submission.answers[id])
+            results[id] = in_own_words(result, submission)
         else:
             results[id] = without_answer(exercise, submission)
     again = [id for id in attempted if results[id].status not in ("correct", "not attempted")]
     stopped_in = together.at.exercise if together.at else ""
     for id in sorted(again, key=lambda id: id == stopped_in):  # once more at last
-        seconds = grounds.budget.total_seconds - (time.monotonic() - start)
-        results[id] = run_alone(assignment, submission, grounds, known | results, id, seconds)
+        alone = Alone(assignment, submission, grounds, id, start + grounds.budget.total_seconds)
+        results[id] = run_alone(alone, known | results)
     for id, result in results.items():
         result.flags = [*submission.flags.get(id, []), *result.flags]
     return results

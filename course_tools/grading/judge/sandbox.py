@@ -29,9 +29,11 @@ import course_utils
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell, decode
 from course_tools.grading.inside.zygote import NAMESPACES
+from course_tools.grading.judge.redacted import write_redacted
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
 INSIDE = Path(exchange.__file__).resolve().parent  # of the tools, all that a sandbox sees
+SECRET = ("judge", "book", "hand_in")  # of the grader's own packages
 FOLDER = "/tmp/work"
 POLL = 0.1  # seconds between looks at memory and processes
 LONGEST = 64 * 2**20  # bytes that a run may tell
@@ -89,8 +91,17 @@ def mask(paths: list[str], secrets: list[Path]) -> list[str]:
     return [option for path in seen if os.path.isdir(path) for option in ("--size", "4096", "--tmpfs", path)]
 
 
-def bubblewrap(budget: Budget, secrets: list[Path]) -> list[str]:
-    """Return the command that makes a sandbox and keeps it until it is killed."""
+def copies() -> list[Path]:
+    """Return where other copies of the course, a second clone or what was installed before, have what is secret."""
+    names = ("solutions", "lectures", "course_utils/exercises", *(f"course_tools/grading/{name}" for name in SECRET))
+    return [Path(path) / name for path in import_path() for name in names]
+
+
+def bubblewrap(budget: Budget, secrets: list[Path], redacted: dict[Path, Path]) -> list[str]:
+    """Return the command that makes a sandbox and keeps it until it is killed.
+
+    `redacted` maps files of the package to what is seen in their place.
+    """
     paths = readable()
     command = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--uid", "0", "--gid", "0"]  # else, for ordinary users, a second user namespace that can't be entered
@@ -108,7 +119,11 @@ def bubblewrap(budget: Budget, secrets: list[Path]) -> list[str]:
     for package in (INSIDE.parents[1], INSIDE.parents[0]):
         command += ["--ro-bind", str(package / "__init__.py"), str(package / "__init__.py")]
     others = [path for path in INSIDE.parent.iterdir() if path.is_dir() and path != INSIDE]
-    command += mask(paths, [PACKAGE / "exercises", PACKAGE.parent / "solutions", *others, *secrets])
+    compiled = PACKAGE.rglob("__pycache__") if redacted else []
+    hidden = [PACKAGE / "exercises", PACKAGE.parent / "solutions", *others, *copies(), *secrets, *compiled]
+    command += mask(paths, list(dict.fromkeys(hidden)))
+    for path, instead in redacted.items():
+        command += ["--ro-bind", str(instead), str(path)]
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(budget.disk), "--tmpfs", "/dev/shm"]
     return [*command, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
 
@@ -176,12 +191,22 @@ class Zygote:
 
 
 @contextmanager
-def namespaces(budget: Budget, secrets: list[Path]) -> Iterator[list[int]]:
-    """Make a sandbox; give the descriptors of its namespaces; end every process in it. Raises ``Broken``."""
+def namespaces(budget: Budget, secrets: list[Path], redacted: dict[Path, Path]) -> Iterator[tuple[int, list[int]]]:
+    """Make a sandbox; give its first process and the descriptors of its namespaces; end every process in it.
+
+    Raises ``Broken``.
+    """
     with ExitStack() as stack:
         told, tell = os.pipe()
         stack.callback(os.close, told)
-        command = [*bubblewrap(budget, secrets), "--info-fd", str(tell), "sh", "-c", "echo ready; exec sleep infinity"]
+        command = [
+            *bubblewrap(budget, secrets, redacted),
+            "--info-fd",
+            str(tell),
+            "sh",
+            "-c",
+            "echo ready; exec sleep infinity",
+        ]
         try:
             streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             bare = {"PATH": os.environ.get("PATH", os.defpath)}  # the first process's environment can be read inside
@@ -198,12 +223,14 @@ def namespaces(budget: Budget, secrets: list[Path]) -> Iterator[list[int]]:
         if not ready or process.stdout.readline() != b"ready\n":
             process.kill()
             raise Broken(f"bubblewrap: {process.stderr.read().decode(errors='replace').strip()[:300] or 'no message'}")
+        process.stdout.close()  # nobody reads what is written into these from inside
+        process.stderr.close()
         inside = json.loads(os.read(told, 4096))["child-pid"]
         stack.callback(reap, inside)
         descriptors = [os.open(f"/proc/{inside}/ns/{name}", os.O_RDONLY) for name in NAMESPACES]
         for descriptor in descriptors:
             stack.callback(os.close, descriptor)
-        yield descriptors
+        yield inside, descriptors
 
 
 def reap(pid: int) -> None:
@@ -212,20 +239,28 @@ def reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def members(keeper: int, namespace: int | None) -> list[int]:
-    """Return the processes of a run: those in the pid namespace with this inode, or those below the keeper."""
-    if namespace is None:
-        try:
-            return [process.pid for process in psutil.Process(keeper).children(recursive=True)]
-        except psutil.Error:
-            return []
-    found = []
+def parent_of(pid: int | str) -> int:
+    """Return the parent of a process, 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rsplit(b")", 1)[1].split()[1])  # the command before may hold anything
+    except (OSError, IndexError):
+        return 0
+
+
+def members(roots: list[int]) -> list[int]:
+    """Return the processes below these: all of a run, which in a sandbox have its first process or the keeper above.
+
+    Whose child a process is it can't hide, as it can what else /proc tells of it.
+    """
+    below: dict[int, list[int]] = defaultdict(list)
     for entry in os.listdir("/proc"):
-        try:
-            if entry.isdigit() and os.stat(f"/proc/{entry}/ns/pid").st_ino == namespace:
-                found.append(int(entry))
-        except OSError:
-            pass
+        if entry.isdigit():
+            below[parent_of(entry)].append(int(entry))
+    found, level = [], roots
+    while level:
+        level = [child for pid in level for child in below.get(pid, [])]
+        found += level
     return found
 
 
@@ -241,10 +276,13 @@ def usage(pid: int) -> tuple[int, int]:
 
 
 def unmapped_bytes(pids: list[int]) -> int:
-    """Return the bytes of files in memory that processes hold open, whether or not they look at them."""
+    """Return the bytes of files in memory that processes hold open, whether or not they look at them.
+
+    Raises ``PermissionError`` where a process keeps them from being seen.
+    """
     sizes = {}
     for pid in pids:
-        with suppress(OSError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 with suppress(OSError):
                     if os.readlink(entry.path).startswith("/memfd:"):
@@ -271,12 +309,13 @@ class Watch:
         budget: Budget,
         cells: list[Cell],
         seconds: tuple[float, float],
-        processes: tuple[int, int | None, int],
+        roots: list[int],
+        shared: int,
         interrupted: threading.Event,
     ):
         self.budget, self.cells, self.interrupted = budget, cells, interrupted
         self.seconds, self.exercise_seconds = seconds  # for the run, for each exercise
-        self.keeper, self.namespace, self.shared = processes  # the last: bytes of each that are the zygote's
+        self.roots, self.shared = roots, shared  # the keeper, the sandbox's first process; bytes that are the zygote's
         self.start = self.turn = time.monotonic()  # the latter: since when the clock that runs now has been running
         self.clock, self.spent = "", defaultdict(float)  # whose clock that is; seconds on each before
         self.looked, self.bytes = 0.0, 0
@@ -346,14 +385,18 @@ class Watch:
             return self.stop("timeout", f"still running after {self.exercise_seconds:g} s")
         if now - self.looked < POLL:
             return None
-        self.looked, pids = now, members(self.keeper, self.namespace)
+        self.looked, pids = now, members(self.roots)
         if len(pids) > self.budget.processes:
             return self.stop("kernel died", f"it started more than {self.budget.processes} processes")
         used = [usage(pid) for pid in pids]
         if sum(threads for _, threads in used) > THREADS * self.budget.processes:
             return self.stop("kernel died", f"it started more than {THREADS * self.budget.processes} threads")
         private = sum(max(0, size - self.shared) for size, _ in used)
-        if private + unmapped_bytes(pids) > self.budget.memory:
+        try:
+            private += unmapped_bytes([pid for pid in pids if parent_of(pid) != self.roots[0]])  # but of our worker
+        except PermissionError:
+            return self.stop("kernel died", "a process of it hid from the grader")
+        if private > self.budget.memory:
             return self.stop("memory", f"it took more than {self.budget.memory // 2**20} MiB")
         return None
 
@@ -378,10 +421,13 @@ class Grounds:
     def __init__(self, sandboxed: bool, budget: Budget, secrets: list[Path] | None = None):
         self.sandboxed, self.budget, self.secrets, self.zygote = sandboxed, budget, secrets or [], Zygote()
         self.interrupted = threading.Event()  # set from another thread, ends all runs
+        self.folder = tempfile.TemporaryDirectory(prefix="course-redacted-")
+        self.redacted = write_redacted(PACKAGE, Path(self.folder.name))
 
     def close(self) -> None:
         """End the warm parent."""
         self.zygote.stop()
+        self.folder.cleanup()
 
     def try_run(self, job: dict, seconds: tuple[float, float]) -> Run:
         """Run a job once, for so many seconds in all and in each exercise. Raises ``Broken`` or ``OSError``."""
@@ -389,11 +435,11 @@ class Grounds:
             pipe, tell = os.pipe()
             stack.callback(os.close, pipe)
             control, close = os.pipe()
-            folder, descriptors, namespace = FOLDER, [], None
+            folder, descriptors, first = FOLDER, [], []
             try:
                 if self.sandboxed:
-                    descriptors = stack.enter_context(namespaces(self.budget, self.secrets))
-                    namespace = os.fstat(descriptors[-1]).st_ino
+                    inside, descriptors = stack.enter_context(namespaces(self.budget, self.secrets, self.redacted))
+                    first = [inside]
                 else:
                     folder = tempfile.mkdtemp(prefix="course-grading-")
                     stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -409,7 +455,7 @@ class Grounds:
             stack.callback(await_end, keeper)
             stack.callback(os.close, close)  # before that: the keeper ends all
             cells = [decode(cell["id"]) for cell in job["cells"]]
-            return watch(pipe, Watch(self.budget, cells, seconds, (keeper, namespace, shared), self.interrupted))
+            return watch(pipe, Watch(self.budget, cells, seconds, [keeper, *first], shared, self.interrupted))
 
     def run(self, job: dict, seconds: float | None = None, exercise_seconds: float | None = None) -> Run:
         """Run a job: {"cells": [{"id", "source"}], "inputs", "parameters", "seed"}; an id is an encoded ``Cell``.

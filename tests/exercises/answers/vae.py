@@ -386,7 +386,7 @@ RIGHT = {
         "a loop": slerp_by_loop,
         "a rotation": slerp_by_rotation,
         "NumPy": slerp_by_numpy,
-        "the library's": lambda a, b, t: paths.slerp(a, b, t),
+        "rows in a list": lambda a, b, t: [slerp(a, b, t[i : i + 1])[0] for i in range(len(t))],
     },
     "2.5": {
         "maximum": lambda kl, free_nats: torch.maximum(kl.mean(0), torch.tensor(free_nats).to(kl)).sum(),
@@ -518,6 +518,7 @@ WRONG = {
         "the sum": (lambda lam, sigma, beta: rates_in_place(lam, sigma, beta).sum(), "returned a number"),
     },
     "2.4": {
+        "the library's": (lambda a, b, t: paths.slerp(a, b, t), "`paths.slerp` is the course's own function for this"),
         "straight": (lambda a, b, t: a + t[:, None] * (b - a), "This is the straight path"),
         "straight, drawn onto the sphere": (
             lambda a, b, t: F.normalize(torch.lerp(unit(a), unit(b), t[:, None]), dim=-1)
