@@ -43,7 +43,7 @@ def handed_out(lecture: str) -> tuple[dict, Wanted, str, int]:
     (at,) = [i for i, cell in enumerate(nb["cells"]) if "written" in cell["metadata"].get("course", {})]
     id = nb["cells"][at]["metadata"]["course"]["written"]
     given = frozenset(cell["source"].strip() for cell in nb["cells"])
-    return nb, Wanted((), {id: written_text(nb["cells"][at]["source"])}, {}, given), id, at
+    return nb, Wanted((), {id: written_text(nb["cells"][at]["source"])}, given), id, at
 
 
 def read(path, nb: dict, wanted: Wanted):

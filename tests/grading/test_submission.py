@@ -344,7 +344,7 @@ def test_a_cell_is_known_by_its_id_where_its_number_is_lost(read):
 def test_work_beside_the_open_error_is_flagged(tmp_path, source, flagged):
     nb = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [cell(source, exercise="1.1")]}
     (tmp_path / "one.ipynb").write_text(json.dumps(nb), "utf-8")
-    wanted = Wanted((EXERCISES["1.1"],), {}, {}, frozenset({STUB}))
+    wanted = Wanted((EXERCISES["1.1"],), {}, frozenset({STUB}))
     found = read_submission(tmp_path / "one.ipynb", wanted)
     assert (STILL_OPEN in found.flags["1.1"]) == flagged and found.answers["1.1"] == source
 
@@ -353,7 +353,7 @@ def test_a_handed_out_cell_is_no_answer(tmp_path):
     given = "def kl_bits(p, q):\n    return 'the lecture''s own'"
     nb = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [cell(STUB, exercise="1.1"), cell(given)]}
     (tmp_path / "one.ipynb").write_text(json.dumps(nb), "utf-8")
-    found = read_submission(tmp_path / "one.ipynb", Wanted((EXERCISES["1.1"],), {}, {}, frozenset({STUB, given})))
+    found = read_submission(tmp_path / "one.ipynb", Wanted((EXERCISES["1.1"],), {}, frozenset({STUB, given})))
     assert found.answers["1.1"] == STUB and found.flags["1.1"] == []
 
 
