@@ -128,15 +128,18 @@ def test_orphans_are_members_too():
         process.kill()
 
 
-def test_who_hides_from_the_watch_is_stopped(monkeypatch):
-    def refuse(pids):
+@pytest.mark.parametrize(("size", "stopped"), [(1, "kernel died"), (0, "")])
+def test_who_hides_from_the_watch_is_stopped_and_who_has_ended_is_not(monkeypatch, size, stopped):
+    def refuse(path):
         raise PermissionError
 
-    watch = sandbox.Watch(Budget(), [], (480, 60), [psutil.Process().pid], 0, threading.Event())
-    monkeypatch.setattr(sandbox, "unmapped_bytes", refuse)
+    watch = sandbox.Watch(Budget(), [], (480, 60), [1, 2], 0, threading.Event())
+    monkeypatch.setattr(sandbox, "members", lambda roots: [psutil.Process().pid])
+    monkeypatch.setattr(sandbox, "usage", lambda pid: (size, 1))
+    monkeypatch.setattr(sandbox.os, "scandir", refuse)
     watch.began = True
     watch.look()
-    assert (watch.run.stopped, watch.run.why) == ("kernel died", "a process of it hid from the grader")
+    assert (watch.run.stopped, watch.run.why) == (stopped, "a process of it hid from the grader" if stopped else "")
 
 
 def test_a_second_copy_of_the_course_is_masked(tmp_path, monkeypatch):
