@@ -10,7 +10,8 @@ after each a cell that compares with the reference on the same inputs as ours; n
 writes all tables and pages too. nbgrader (PyPI) is put into build/ on the first run.
 
 With ``--class 300`` a class of so many is graded instead, ``--jobs`` at a time: most answers right, some wrong, open or
-with an error, and five hostile ones. It ends with an error if an answer gets another status than it must.
+with an error, and five hostile ones. It ends with an error if an answer gets another status than it must, and tells
+how many rows the list of what needs an eye has.
 """
 
 import argparse
@@ -369,6 +370,17 @@ def check_class(out: Path, planned: dict[tuple[str, str], str]) -> dict[str, int
     return dict(Counter(planned.values()))
 
 
+def to_read(out: Path) -> tuple[int, int]:
+    """Return how many rows of what needs an eye are read, a folded reason as one, and how many are folded."""
+    from course_tools.grading.book.concerns import groups
+    from course_tools.grading.book.entries import entries
+    from course_tools.grading.book.records import read_all
+
+    listed = groups(entries(read_all(out), {}, {}, {}), {}, False)
+    folded = [len(group.rows) for group in listed if group.folded]
+    return len(folded) + sum(len(group.rows) for group in listed if not group.folded), sum(folded)
+
+
 def grade_class(folder: Path, count: int, jobs: int) -> None:
     """Grade a class, and print what it took."""
     with ProcessPoolExecutor(1) as pool:
@@ -378,6 +390,9 @@ def grade_class(folder: Path, count: int, jobs: int) -> None:
     statuses = ", ".join(f"{number} {status}" for status, number in check_class(out, planned).items())
     print(f"{count} submissions, {jobs} at a time: {cost.wall:.0f} s, {cost.cpu:.0f} CPU s, peak {cost.memory:.0f} MiB")
     print(f"every answer has the status it must have: {statuses}\ngrades.csv has a row for each student")
+    with ProcessPoolExecutor(1) as pool:
+        read, folded = pool.submit(to_read, out).result()
+    print(f"what needs an eye: {read} rows to read, a folded reason as one; {folded} rows are folded")
     idle()  # still
 
 

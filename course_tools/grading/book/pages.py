@@ -66,8 +66,8 @@ UNDEFINED = (
 )
 NAMELESS = (
     "Your code uses a name that nothing defined. An answer may use what the lecture's set-up imports, the functions of "
-    "other exercises, and every function, class, import or cheap constant that some cell of the notebook defines at its "
-    "top level, but nothing that a training made: look for a slip, or put what is missing into this cell."
+    "other exercises, and every function, class, import or cheap constant that some cell of the notebook defines at "
+    "its top level, but nothing that a training made: look for a slip, or put what is missing into this cell."
 )
 CODE_LIMIT = 20_000  # characters of an answer that a page shows
 PAIRS_SHOWN = 50
