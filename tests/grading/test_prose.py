@@ -266,6 +266,12 @@ def test_hostile_texts_only_fail_to_be_words():
         assert isinstance(written_text(source), str)
 
 
+def test_many_empty_lines_take_no_time(tmp_path):
+    nb, wanted, id, at = handed_out("01")
+    nb["cells"] += [text("\n" * 150_000 + "."), code("x = 1\n" + "\n" * 150_000)]  # minutes if it were quadratic
+    assert read(tmp_path / "one.ipynb", nb, wanted).written[id].endswith(".")
+
+
 def test_the_handed_out_notebooks_are_valid():
     for lecture in LECTURES:
         nb, *_ = handed_out(lecture)

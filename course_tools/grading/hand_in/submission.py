@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course_tools.grading.hand_in.grammar import Binding, binding, imported, is_begun
+from course_tools.grading.hand_in.grammar import Binding, binding, imported, is_begun, with_checked
 from course_tools.grading.hand_in.opening import digest_of, read_cells
 from course_tools.grading.hand_in.prose import read_answers
 from course_tools.notebook_source import exercise_of
@@ -75,7 +75,7 @@ def candidates(exercise: Exercise, cells: list[NotebookNode], given: frozenset[s
     """Return the exercise's own cells, and the student's that bind its function."""
     found = []
     for place, cell in enumerate(cells):
-        own, source = is_of(cell, exercise), code_in(cell)
+        own, source = is_of(cell, exercise), with_checked(code_in(cell), exercise.function, exercise.id)
         if own or cell.source.strip() not in given:
             bound = binding(source, exercise.function, exercise.id)
             if own or bound > Binding.DATA:
