@@ -383,3 +383,22 @@ def test_what_is_handed_to_the_check_is_the_answer(read, given, bound):
     assert found.answers["1.1"].startswith(f"{bound}check({given})\nkl_bits = ")
     assert read(cell(WHOLE, exercise="1.1"), cell("kl_bits = check('1.1', kl_bits)")).answers == {"1.1": WHOLE}
     assert read(cell(STUB, exercise="1.1"), cell("other = check('1.2', mine)")).answers == {"1.1": STUB}
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("def kl_bits2(p, q):\n    return p", "kl_bits2"),
+        ("class Mine:\n    def my_kl_bits(self, a):\n        return a", "my_kl_bits"),
+        ("def divergence(p, q):\n    return p", "divergence"),
+        ("exec('def kl_bits(p, q): return p')", "kl_bits"),
+        ("def plot(x, y):\n    return x", ""),
+        ("def kl_bits2(p, q):\n    pass", ""),
+        ("print(kl_bits(p, q))", ""),
+    ],
+)
+def test_another_function_that_may_be_meant_for_an_open_exercise_is_flagged(read, source, name):
+    flags = [f"left open, but `{name}` of another cell may be meant for it"] if name else []
+    assert read(cell(STUB, exercise="1.1"), cell(source)).flags["1.1"] == flags
+    assert read(cell(WHOLE, exercise="1.1"), cell(source)).flags["1.1"] == []
+    assert read(cell(STUB, exercise="1.1"), cell(source, exercise="1.2")).flags["1.1"] == []

@@ -199,3 +199,18 @@ def imported(source: str) -> dict[str, str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {alias.asname or alias.name: node.module.split(".")[0] for alias in node.names}
     return found
+
+
+def resembling(source: str, name: str, arguments: Sequence[str]) -> list[str]:
+    """Return the functions of a cell that may be meant as `name`: called like it, or with several arguments like its.
+
+    Those in texts, such as ``exec("def kl_bits(p, q): …")``, too.
+    """
+    found = []
+    for node in ast.walk(parsed(source) or ast.Module([], [])):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not all(map(is_nothing, node.body)):
+            alike = len(arguments) > 1 and [arg.arg for arg in node.args.args] == list(arguments)
+            found += [node.name] if name in node.name or alike else []
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and f"def {name}(" in node.value:
+            found.append(name)
+    return found

@@ -219,7 +219,7 @@ class Bench:
         self.seconds -= time.monotonic() - start
 
     def define(self, statement: Statement, code: CodeType) -> None:
-        """Run a definition; a function's without its annotations, then without decorators, if they name what is not there.
+        """Run a definition; a function's without annotations, then without decorators, if they name what is not there.
 
         Types and decorators are often of packages that only the student's machine has.
         """
