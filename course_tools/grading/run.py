@@ -8,7 +8,9 @@ from course_tools.grading.book.entries import listed
 from course_tools.grading.book.tables import counted
 from course_tools.grading.hand_in.folder import handout
 from course_tools.grading.judge.engines import Limits
-from course_tools.grading.judge.grade import Options, grade_all, incomplete, locked, note_gone, write_changes
+from course_tools.grading.judge.grade import Change, Options, grade_all, incomplete, locked, note_gone, write_changes
+
+MANY = 30  # changed grades that are still printed
 
 
 class Outcome(NamedTuple):
@@ -16,6 +18,13 @@ class Outcome(NamedTuple):
 
     lines: list[str]
     complete: bool
+
+
+def changes_in_lines(changed: list[Change], out: Path) -> list[str]:
+    """Return a line for each changed grade, of very many only for the first."""
+    lines = [f"changed: {student} {id} {before} -> {after}" for student, id, before, after in changed[:MANY]]
+    more = len(changed) - MANY
+    return lines + ([f"and {counted(more, 'more changed grade')}: {out / 'changes.csv'}"] if more > 0 else [])
 
 
 def grade_folder(
@@ -37,7 +46,7 @@ def grade_folder(
     gradebook.check(out, given)
     found, changed, failed = grade_all(submissions, lecture, out, options, jobs, engine, limits, scheduler)
     lines = [f"NOT GRADED {student}: {why}" for student, why in failed.items()]
-    lines += [f"changed: {student} {exercise} {before} -> {after}" for student, exercise, before, after in changed]
+    lines += changes_in_lines(changed, out)
     write_changes(out, changed)
     if found:
         with locked(out):

@@ -66,6 +66,16 @@ def test_courses_own_function_earns_nothing(capsys):
     assert out.startswith("○ Exercise 9.1 (4 points): this is the course's own function. Run the cell")
 
 
+def test_an_own_function_that_bears_the_courses_name_is_judged_as_the_grader_does(capsys):
+    from functools import wraps
+
+    from course_utils.divergences import kl_table
+
+    named = wraps(kl_table)(lambda x, n: (2 * x, n * x.sum()))
+    returned, out = run(named, capsys)
+    assert returned is named and out.startswith("✓ Exercise 9.1")
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

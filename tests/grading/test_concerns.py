@@ -156,6 +156,10 @@ def test_a_reason_of_very_many_is_one_folded_line_and_hides_no_other():
         ["uses course_utils.divergences.kl_table", "uses course_utils"],
         ["skipped `import wandb` (ModuleNotFoundError)", "and 3 more statements"],
         ["needs other cells of the notebook, for root", "needs other cells of the notebook, for LOG2, np"],
+        [
+            "left open, but `a` of another cell may be meant for it",
+            "left open, but `b_2` of another cell may be meant for it",
+        ],
         ["imports mine.py, which was beside the notebook", "imports utils.py, which was beside the notebook"],
         ["ran after the course's answer to 1.3", "ran after the course's answer to 1.10"],
     ],

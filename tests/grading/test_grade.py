@@ -18,7 +18,7 @@ from course_tools.grading.inside.job import Cell, decode
 from course_tools.grading.judge import grade, sandbox
 from course_tools.grading.judge.grade import Options, grade_all, grade_one
 from course_tools.grading.judge.sandbox import Broken, Grounds, Run
-from course_tools.grading.run import grade_folder
+from course_tools.grading.run import MANY, changes_in_lines, grade_folder
 
 pytestmark = pytest.mark.sandbox
 
@@ -406,3 +406,11 @@ def test_who_handed_in_something_else_is_listed_with_the_reason(copy):
     assert records_of["bo"].points == next(r for r in records.read_all(copy / "out") if r.student == "bo").points > 0
     assert records_of["di"].problem == "the file is no notebook, but a PDF"
     assert {answer.text for answer in records_of["di"].written.values()} == {None}, "so there is no total, and no 0"
+
+
+def test_very_many_changed_grades_are_counted_not_printed(tmp_path):
+    changed = [(f"student {n}", "1.1", "2 (correct)", "0 (wrong)") for n in range(300)]
+    lines = changes_in_lines(changed, tmp_path)
+    assert len(lines) == MANY + 1 and lines[0] == "changed: student 0 1.1 2 (correct) -> 0 (wrong)"
+    assert lines[-1] == f"and {300 - MANY} more changed grades: {tmp_path / 'changes.csv'}"
+    assert len(changes_in_lines(changed[:MANY], tmp_path)) == MANY

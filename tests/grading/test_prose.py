@@ -81,6 +81,21 @@ def retyped(kind, source):
     return change
 
 
+def far_below(source):
+    """Append a cell of code."""
+    return lambda cells, at: cells.append(code(source))
+
+
+def in_code(mark, source):
+    """Write below the first cell of code that has a mark in its source or its metadata."""
+
+    def change(cells, at):
+        own = (c for c in cells if c["cell_type"] == "code" and mark in c["source"] + str(c["metadata"]))
+        next(own)["source"] += f"\n\n{source}"
+
+    return change
+
+
 HALVES = TEXT[: TEXT.index("since")], TEXT[TEXT.index("since") :]
 PLACES = {
     "in its place": instead(f'answer = """\n{TEXT}\n"""'),
@@ -129,6 +144,15 @@ PLACES = {
     "far below": lambda cells, at: cells.append(text(TEXT)),
     "far below, in code": lambda cells, at: cells.append(code(f'answer_1 = "{TEXT}"')),
     "far above": lambda cells, at: cells.insert(1, text(TEXT)),
+    "far below, comments": far_below(f"#@title My words\n# {TEXT}"),
+    "far below, no quotes": far_below(TEXT),
+    "far below, a magic": far_below(f"%%markdown\n{TEXT}"),
+    "far below, a command": far_below(f'!echo "{TEXT}"'),
+    "a command": near(1, code(f'!echo "{TEXT}"')),
+    "elsewhere, comments in an exercise": in_code("exercise", f"# {TEXT}"),
+    "elsewhere, a variable in an exercise": in_code("exercise", f'words = "{TEXT}"'),
+    "elsewhere, comments in a check": in_code("check(", f"# {TEXT}"),
+    "elsewhere, comments in the set-up": in_code("import ", f"# {TEXT}"),
 }
 
 
@@ -142,7 +166,7 @@ def test_the_words_are_found_wherever_they_stand(tmp_path, lecture, place):
     assert TEXT in words
     assert "Write here" not in words and len(words) < len(TEXT) + 90, "what was handed out is left out"
     if place != "Markdown below the next words":  # of lecture 3 these are the summary's
-        assert found.startswith(ELSEWHERE) == place.startswith("far")
+        assert found.startswith(ELSEWHERE) == place.startswith(("far", "elsewhere"))
 
 
 @pytest.mark.parametrize("lecture", LECTURES)
@@ -160,6 +184,13 @@ def test_the_words_are_found_wherever_they_stand(tmp_path, lecture, place):
         near(1, code("check.progress()")),
         near(1, text(" \n")),
         near(-20, code("x = 3  # a number")),
+        in_code("exercise", "# return (p * (p / q).log()).sum(-1)\n# slow, but it works"),
+        in_code(
+            "exercise", "def helper(x):\n    # here the sum over all of the states is taken in one go\n    return x"
+        ),
+        lambda cells, at: cells.append(
+            code("for x in range(3):\n    # the sum over all of the states in one go\n    print(x, x**2, x**3)")
+        ),
     ],
 )
 def test_nothing_is_found_where_nothing_was_written(tmp_path, lecture, change):
@@ -233,6 +264,12 @@ def test_other_pictures_are_another_answer(tmp_path):
 def test_hostile_texts_only_fail_to_be_words():
     for source in ("-" * 90_000 + "1", "1" + "+1" * 90_000, "(" * 90_000, "lambda:" * 20_000 + "1", "f'" + "{" * 9000):
         assert isinstance(written_text(source), str)
+
+
+def test_many_empty_lines_take_no_time(tmp_path):
+    nb, wanted, id, at = handed_out("01")
+    nb["cells"] += [text("\n" * 150_000 + "."), code("x = 1\n" + "\n" * 150_000)]  # minutes if it were quadratic
+    assert read(tmp_path / "one.ipynb", nb, wanted).written[id].endswith(".")
 
 
 def test_the_handed_out_notebooks_are_valid():

@@ -40,6 +40,8 @@ HEADS = {
     "an interrupt": "raise KeyboardInterrupt",
     "time": "%%time",
     "capture": "%%capture out",
+    "a magic of an extension": "%%memit -r 1",
+    "a magic that writes a module": "%%writefile -a mine.py",
 }
 
 
@@ -52,6 +54,34 @@ def test_no_head_costs_the_function(head):
 def test_no_foot_costs_the_function(head):
     foot = "" if HEADS[head].startswith("%%") else HEADS[head]
     assert after(f"def f(x):\n    return x + 1\n{foot}").namespace["f"](1) == 2
+
+
+DEFINITIONS = {
+    "types": "def f(x: Float[Tensor, 'n'], *more: npt.NDArray, y: Y = 0) -> math.Typed:",
+    "a decorator": "@beartype\ndef f(x):",
+    "a decorator of a module": "@numba.njit(cache=True)\ndef f(x):",
+    "both": "@jaxtyped(typechecker=typechecker)\ndef f(x: Float) -> Float:",
+}
+
+
+@pytest.mark.parametrize("head", DEFINITIONS)
+def test_types_and_decorators_that_are_not_there_do_not_cost_the_function(head):
+    made = after(f"{DEFINITIONS[head]}\n    return x + 1")
+    assert made.namespace["f"](1) == 2
+    assert [kind for _, kind, _ in made.skipped] in (["NameError"], ["AttributeError"])
+    lent = after("y = f(1)", [f"{DEFINITIONS[head]}\n    return x + 1"])
+    assert lent.namespace["y"] == 2 and lent.skipped == []
+
+
+def test_a_decorator_that_is_there_stays_where_a_type_is_not():
+    assert (
+        after("def twice(f):\n    return lambda x: 2 * f(x)\n@twice\ndef f(x: X):\n    return x").namespace["f"](3) == 6
+    )
+
+
+def test_what_another_program_runs_is_not_python():
+    for magic in ("bash", "sh", "html", "writefile notes.txt", "script python", "R -i x"):
+        assert "f" not in after(f"%%{magic}\nf = 1").namespace
 
 
 def test_what_failed_is_told_and_what_is_a_command_is_not():

@@ -104,6 +104,9 @@ def test_another_name_or_nothing(read):
                 "x = 1\ndef  f (x):\n  return 0",
                 "f=lambda:0",
                 "def g(x): return x\nf = g",
+                "a, f = 1, lambda x: x",
+                "(f := lambda x: x)",
+                "match 1:\n    case 1:\n        def f(x): return x",
                 "try:\n    import numba\nexcept ImportError:\n    def f(x): return x",
                 "%%time\ndef f(x): return x",
                 "!pip install x\n%matplotlib inline\ndef f(x): return x",
@@ -367,3 +370,35 @@ def test_a_module_beside_the_notebook_is_refused_by_name(read, tmp_path, import_
     assert [flag for flag in elsewhere["1.1"] if "helpers.py" in flag]
     (tmp_path / "another.ipynb").write_text("{}", "utf-8")  # a folder of the whole class: whose is the module?
     assert read(cell(f"{import_}\n{WHOLE}", exercise="1.1")).flags["1.1"] == []
+
+
+@pytest.mark.parametrize(
+    "given", ["mine", "lambda p, q: mine(p, q)", "Mine.kl", "partial(mine, base=2)", "function=mine", "'1.1', mine"]
+)
+@pytest.mark.parametrize("bound", ["", "kl_bits = "])
+def test_what_is_handed_to_the_check_is_the_answer(read, given, bound):
+    """The notebook's check judges it, so the grader does."""
+    given = given if given.startswith("'1.1'") else f"'1.1', {given}"
+    found = read(cell(STUB, exercise="1.1"), cell("def mine(p, q):\n    return p"), cell(f"{bound}check({given})"))
+    assert found.answers["1.1"].startswith(f"{bound}check({given})\nkl_bits = ")
+    assert read(cell(WHOLE, exercise="1.1"), cell("kl_bits = check('1.1', kl_bits)")).answers == {"1.1": WHOLE}
+    assert read(cell(STUB, exercise="1.1"), cell("other = check('1.2', mine)")).answers == {"1.1": STUB}
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("def kl_bits2(p, q):\n    return p", "kl_bits2"),
+        ("class Mine:\n    def my_kl_bits(self, a):\n        return a", "my_kl_bits"),
+        ("def divergence(p, q):\n    return p", "divergence"),
+        ("exec('def kl_bits(p, q): return p')", "kl_bits"),
+        ("def plot(x, y):\n    return x", ""),
+        ("def kl_bits2(p, q):\n    pass", ""),
+        ("print(kl_bits(p, q))", ""),
+    ],
+)
+def test_another_function_that_may_be_meant_for_an_open_exercise_is_flagged(read, source, name):
+    flags = [f"left open, but `{name}` of another cell may be meant for it"] if name else []
+    assert read(cell(STUB, exercise="1.1"), cell(source)).flags["1.1"] == flags
+    assert read(cell(WHOLE, exercise="1.1"), cell(source)).flags["1.1"] == []
+    assert read(cell(STUB, exercise="1.1"), cell(source, exercise="1.2")).flags["1.1"] == []

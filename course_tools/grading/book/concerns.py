@@ -31,6 +31,7 @@ FLAGS = (  # what a flag begins with, and what its group is called
     (r"(uses|calls) (course_utils|the course)", "uses the course's own functions"),
     (r"\d+ cells define", "several cells define the function: the last was graded"),
     (r"skipped|and \d+ more statements", "statements were skipped that can't run where it is graded"),
+    (r"left open, but", "left open, but another function of the student's may be meant"),
     (r"needs (other cells|another cell)", "needs other cells of the notebook"),
 )
 NO_PYTHON = ("SyntaxError", "IndentationError", "TabError")

@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 LONGEST = 200_000  # characters of a source that is parsed
-BLOCKS = (ast.If, ast.Try, ast.With, ast.For, ast.While)  # their statements bind names of the cell, too
+BLOCKS = (
+    ast.If,
+    ast.Try,
+    ast.TryStar,
+    ast.With,
+    ast.AsyncWith,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.Match,
+)  # their statements bind names of the cell, too
 QUIET = threading.Lock()  # what catches warnings is no thread's own
 CALLABLE = (ast.Name, ast.Attribute, ast.Call, ast.Lambda, ast.Subscript, ast.IfExp)  # what may stand for a function
 
@@ -49,9 +59,14 @@ def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     for node in body:
         yield node
         if isinstance(node, BLOCKS):
-            handlers = [s for handler in getattr(node, "handlers", []) for s in handler.body]
+            inner = [*getattr(node, "handlers", []), *getattr(node, "cases", [])]
             yield from statements(
-                [*node.body, *handlers, *getattr(node, "orelse", []), *getattr(node, "finalbody", [])]
+                [
+                    *getattr(node, "body", []),
+                    *(s for block in inner for s in block.body),
+                    *getattr(node, "orelse", []),
+                    *getattr(node, "finalbody", []),
+                ]
             )
 
 
@@ -90,12 +105,34 @@ def of_function(node: ast.FunctionDef | ast.AsyncFunctionDef, id: str) -> Bindin
     return Binding.EMPTY if all(map(is_nothing, node.body)) else Binding.WHOLE
 
 
-def checks(value: ast.expr | None) -> bool:
-    """Tell whether a value is what the exercise's own check returns."""
-    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "check"
+def checked(node: ast.AST) -> tuple[object, ast.expr] | None:
+    """Return the exercise's number and the function of a call of the exercise's own check, None of anything else."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != "check":
+        return None
+    given = [*node.args, *(keyword.value for keyword in node.keywords)]
+    return (given[0].value, given[1]) if len(given) == 2 and isinstance(given[0], ast.Constant) else None
 
 
-def of_statement(node: ast.stmt, name: str, id: str, functions: set[str]) -> Binding:
+def checks(value: ast.AST, name: str) -> bool:
+    """Tell whether a value is what the exercise's own check returns of the function itself."""
+    found = checked(value)
+    return bool(found and isinstance(found[1], ast.Name) and found[1].id == name)
+
+
+def with_checked(source: str, name: str, id: str) -> str:
+    """Return a cell that hands another function to the check of exercise `id` with that one bound to `name`, too.
+
+    For ``check("1.1", mine)`` says, as ``kl_bits = mine`` does, which function is the answer.
+    """
+    tree = parsed(source) if "check" in source else None
+    for node in tree.body if tree else ():
+        found = checked(getattr(node, "value", None))
+        if found and found[0] == id and name not in {n.id for n in ast.walk(found[1]) if isinstance(n, ast.Name)}:
+            source += f"\n{name} = {ast.unparse(found[1])}"
+    return source
+
+
+def of_statement(node: ast.AST, name: str, id: str, functions: set[str]) -> Binding:
     """Return how one statement binds a name; `functions` are those that the cell defines."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name:
         return of_function(node, id)
@@ -103,13 +140,22 @@ def of_statement(node: ast.stmt, name: str, id: str, functions: set[str]) -> Bin
         return Binding.WHOLE
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return Binding.OTHER if any(name == (alias.asname or alias.name) for alias in node.names) else Binding.NONE
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Tuple):
+        pairs = zip(node.targets[0].elts, node.value.elts, strict=False)
+        single = (ast.Assign([target], value) for target, value in pairs)
+        return max((of_statement(one, name, id, functions) for one in single), default=Binding.NONE)
+    node = node.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.NamedExpr) else node
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     if not any(isinstance(part, ast.Name) and part.id == name for t in targets if t for part in ast.walk(t)):
         return Binding.NONE
-    if checks(getattr(node, "value", None)):
+    if checks(getattr(node, "value", None), name):
         return Binding.NONE
     named = any(isinstance(target, ast.Name) for target in targets)
-    if not named or not isinstance(node, (ast.Assign, ast.AnnAssign)) or not isinstance(node.value, CALLABLE):
+    if (
+        not named
+        or not isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr))
+        or not isinstance(node.value, CALLABLE)
+    ):
         return Binding.DATA
     own = isinstance(node.value, ast.Name) and node.value.id in functions
     return Binding.WHOLE if own or isinstance(node.value, ast.Lambda) else Binding.OTHER
@@ -152,4 +198,19 @@ def imported(source: str) -> dict[str, str]:
             found |= {alias.asname or alias.name.split(".")[0]: alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {alias.asname or alias.name: node.module.split(".")[0] for alias in node.names}
+    return found
+
+
+def resembling(source: str, name: str, arguments: Sequence[str]) -> list[str]:
+    """Return the functions of a cell that may be meant as `name`: called like it, or with several arguments like its.
+
+    Those in texts, such as ``exec("def kl_bits(p, q): …")``, too.
+    """
+    found = []
+    for node in ast.walk(parsed(source) or ast.Module([], [])):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not all(map(is_nothing, node.body)):
+            alike = len(arguments) > 1 and [arg.arg for arg in node.args.args] == list(arguments)
+            found += [node.name] if name in node.name or alike else []
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and f"def {name}(" in node.value:
+            found.append(name)
     return found

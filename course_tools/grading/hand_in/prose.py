@@ -19,10 +19,13 @@ from course_tools.grading.hand_in.grammar import parsed
 
 LONGEST = 200_000  # characters of an answer
 LARGEST = 12 * 2**20  # characters of its pictures together
+SAYING = (ast.Assign, ast.AnnAssign, ast.AugAssign)  # statements by which something may be said
 ELSEWHERE = "(Nothing stands at the question. From elsewhere in the notebook:)"
-NAMED = re.compile(r"^\s*answer\w*\s*(?::[^=\n]*)?\+?=(?!=)", re.M)
+NAMED = re.compile(r"^[ \t]*answer\w*[ \t]*(?::[^=\n]*)?\+?=(?!=)", re.M)
 INLINE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 ATTACHED = re.compile(r"attachment:([^\s)\"'>]+)")
+WORDY = re.compile(r"\b(?:[^\W_]++(?:['’][^\W_]++)?+[ ,;:.]++){7}[^\W_]")  # eight words in a row: hardly code
+COMMAND = re.compile(r"^[ \t]*[!%]\S*[ \t]*(.*)", re.M)  # of IPython, such as ``!echo "…"``
 SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
@@ -76,12 +79,12 @@ def texts_of(tree: ast.Module) -> list[str]:
     return texts
 
 
-def comments_of(source: str) -> str:
-    """Return the comments of a cell, without their signs; as far as it can be read."""
+def comments_of(source: str, aside: bool = False) -> str:
+    """Return the comments of a cell, without their signs; as far as it can be read. `aside`: those at the left edge."""
     found = []
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.COMMENT:
+            if token.type == tokenize.COMMENT and not (aside and token.start[1]):
                 found.append(token.string.lstrip("#").strip())
     except (tokenize.TokenError, SyntaxError, ValueError):  # up to where it breaks off
         pass
@@ -100,9 +103,10 @@ def written_text(source: str) -> str:
     """Return the words in a cell of code that holds an answer: its texts and comments; all of it if it is no code."""
     tree = parsed(source)
     if tree is None:  # words without quotes, or quotes that were never closed
-        bare = re.sub(r"^\s*answer\w*\s*\+?=\s*(?:[a-zA-Z]{0,2}(?:\"\"\"|'''|\"|'))?", "", source, flags=re.M)
+        bare = re.sub(r"^[ \t]*answer\w*[ \t]*\+?=\s*(?:[a-zA-Z]{0,2}(?:\"\"\"|'''|\"|'))?", "", source, flags=re.M)
         return re.sub(r"(?:\"\"\"|''')", "", bare).strip().removesuffix('"').removesuffix("'").strip()
-    return "\n\n".join(filter(None, [*texts_of(tree), comments_of(source)]))
+    said = (words.strip(" \"'") for words in COMMAND.findall(source) if WORDY.search(words))
+    return "\n\n".join(filter(None, [*texts_of(tree), *said, comments_of(source)]))
 
 
 # The words in a notebook --------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ def own_places(id: str, cells: Sequence[NotebookNode]) -> list[int]:
     name = f"exercise-{id.replace('.', '-')}"
     tagged = [i for i, cell in enumerate(cells) if cell.metadata.get("course", {}).get("written") == id]
     tagged = tagged or [i for i, cell in enumerate(cells) if cell.get("id") == name]
-    return tagged or [i for i, cell in enumerate(cells) if NAMED.match(cell.source)]
+    return tagged or [i for i, cell in enumerate(cells) if NAMED.match(cell.source.lstrip())]
 
 
 def headings(id: str, cells: Sequence[NotebookNode]) -> list[int]:
@@ -218,9 +222,27 @@ def is_prose(cell: NotebookNode) -> bool:
     """Tell whether a cell far from the question may hold its answer: text, or code that is mostly words."""
     if cell.cell_type != "code":
         return True
-    tree = parsed(cell.source)
-    words = "" if tree is None else " ".join(texts_of(tree))
-    return bool(NAMED.search(cell.source)) or len(words.split()) >= 8 and 2 * len(words) > len(cell.source)
+    words = written_text(cell.source)
+    return bool(NAMED.search(cell.source) or WORDY.search(words) and 2 * len(words) > len(cell.source))
+
+
+def words_aside(source: str, handout: Handout) -> str:
+    """Return the sentences at the left edge of a cell of code that were not handed out, if any stand there."""
+    tree = parsed(source)
+    body = [node for node in tree.body if isinstance(node, SAYING)] if tree else []
+    given = {line.lstrip("# ").rstrip() for line in handout.lines}
+    own = [node for node in body if ast.get_source_segment(source, node) not in given]
+    comments = [line for line in comments_of(source, aside=True).splitlines() if line not in given]
+    text = "\n".join(filter(None, [*texts_of(ast.Module(own, [])), *comments]))
+    return text if WORDY.search(text) else ""
+
+
+def words_afar(cell: NotebookNode, handout: Handout, placeholder: str, found: Answer) -> str:
+    """Return what in a cell far from the question may be its answer."""
+    exercise = "exercise" in cell.metadata.get("course", {})
+    if is_prose(cell) and not exercise:
+        return words_of(cell, handout, placeholder, found)
+    return words_aside(cell.source, handout) if cell.cell_type == "code" else ""
 
 
 def read_answer(id: str, placeholder: str, given: frozenset[str], cells: Sequence[NotebookNode]) -> Answer | None:
@@ -231,8 +253,7 @@ def read_answer(id: str, placeholder: str, given: frozenset[str], cells: Sequenc
     texts = [words_of(cells[i], handout, placeholder, found, i in own) for i in near]
     if not any(texts):
         far = [cell for cell in cells if cell.source.strip() not in given]
-        far = [cell for cell in far if "exercise" not in cell.metadata.get("course", {}) and is_prose(cell)]
-        texts = list(filter(None, (words_of(cell, handout, placeholder, found) for cell in far)))
+        texts = list(filter(None, (words_afar(cell, handout, placeholder, found) for cell in far)))
         if not texts:
             return found if own else None
         texts.insert(0, ELSEWHERE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course_tools.grading.hand_in.grammar import Binding, binding, imported, is_begun
+from course_tools.grading.hand_in.grammar import Binding, binding, imported, is_begun, resembling, with_checked
 from course_tools.grading.hand_in.opening import digest_of, read_cells
 from course_tools.grading.hand_in.prose import read_answers
 from course_tools.notebook_source import exercise_of
@@ -75,7 +75,7 @@ def candidates(exercise: Exercise, cells: list[NotebookNode], given: frozenset[s
     """Return the exercise's own cells, and the student's that bind its function."""
     found = []
     for place, cell in enumerate(cells):
-        own, source = is_of(cell, exercise), code_in(cell)
+        own, source = is_of(cell, exercise), with_checked(code_in(cell), exercise.function, exercise.id)
         if own or cell.source.strip() not in given:
             bound = binding(source, exercise.function, exercise.id)
             if own or bound > Binding.DATA:
@@ -114,6 +114,13 @@ def flags_of(chosen: Candidate, found: list[Candidate], exercise: Exercise, give
     return flags
 
 
+def meant_for(exercise: Exercise, cells: list[NotebookNode]) -> list[str]:
+    """Return the flag that other functions of the student's may be meant as the answer to an open exercise, if so."""
+    sources = [cell.source for cell in cells if exercise_of(cell) is None]
+    found = [name for source in sources for name in resembling(source, exercise.function, exercise.names)]
+    return [f"left open, but `{found[-1]}` of another cell may be meant for it"] if found else []
+
+
 def answer_to(
     exercise: Exercise, cells: list[NotebookNode], given: frozenset[str] = frozenset()
 ) -> tuple[str | None, list[str]]:
@@ -130,6 +137,8 @@ def answer_to(
         other = best(text) or next((c for c in text if c.own and c.source.strip() and not found), None)
         if other is not None and (chosen is None or other.binding > chosen.binding):
             chosen, found, flags = other, text, [NO_CODE]
+    if chosen is not None and chosen.binding == Binding.OPEN:
+        flags += meant_for(exercise, [c for c in code if c.source.strip() not in given])
     if chosen is not None:
         return joined(chosen, found, exercise.function), flags_of(chosen, found, exercise, given) + flags
     parts = [c.source for c in found if c.source.strip()]  # of another name, or emptied: its error will say so

@@ -158,7 +158,8 @@ def status_of(exercise: Exercise, run: Run, found: list[Outcome], error: Error |
 
 def undefined(exercise: Exercise, source: str) -> list[str]:
     """Return the name of the function that a cell does not define, and of up to three that it does."""
-    return [exercise.function, *(shorten(name) for name in re.findall(r"^def[ \t]+(\w+)", source, re.M)[:3])]
+    others = [name for name in re.findall(r"^def[ \t]+(\w+)", source, re.M) if name != exercise.function]
+    return [exercise.function, *map(shorten, others[:3])]
 
 
 def notes_of(answer: dict) -> tuple[list[tuple[str, str, str]], list[str]]:
