@@ -4,7 +4,6 @@ import base64
 import hashlib
 import itertools
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -175,99 +174,3 @@ def test_comments_given_twice_are_at_hand():
     marks = {(f"s{i}", "1.8"): Mark(1.0, "no reason" if i < 2 else "alone") for i in range(3)}
     text = page_of(*(record(f"s{i}", "x") for i in range(3)), marks=marks)
     assert re.findall(r'<li data-text="([^"]*)"', text) == ["no reason"]
-
-
-# In a browser --------------------------------------------------------------------------------------------------------
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
-
-
-@pytest.fixture
-def page(tmp_path):
-    """The page of a small class, open in Chromium, and the folder of grades."""
-    lab = pytest.importorskip("lab")
-    if lab.find_chromium() is None:
-        pytest.skip(lab.INSTALL)
-    for i in range(4):
-        records.write(tmp_path, record(f"s{i}", f"Answer {i}, because =1+1."))
-    records.write(tmp_path, record("empty", "Write here."))
-    gradebook.publish(tmp_path)
-    with lab.chromium() as browser:
-        opened = browser.new_page(accept_downloads=True)
-        errors = []
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        opened.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-        opened.goto((tmp_path / "marking" / "1.8.html").as_uri())
-        yield opened, tmp_path
-        assert errors == []
-
-
-@pytest.mark.browser
-def test_marks_given_by_the_keyboard_come_into_the_gradebook(page):
-    opened, out = page
-    opened.fill("#marker", "Änne B.")
-    opened.locator(".one").first.focus()
-    for keys in ("2", "j", "q", "w", "h", "j", "c"):
-        opened.keyboard.press(keys)
-    opened.keyboard.type('=why, "so"?\nsecond line')
-    opened.keyboard.press("Escape")
-    opened.keyboard.press("0")
-    opened.reload()  # nothing is lost
-    opened.fill("#marker", "Änne B.")
-    with opened.expect_download() as download:
-        opened.click("#save")
-    assert download.value.suggested_filename == "marks_1.8_Änne_B_.csv"
-    path = out.parent / f"{out.name}.csv"
-    download.value.save_as(path)
-    gradebook.publish(out, None, [path])
-    marks = read_marks(out / "written.csv", records.read_all(out))
-    assert {student: m.points for (student, _), m in marks.items() if m.points is not None} == {
-        "s0": 2,
-        "s1": 2.5,
-        "s2": 0,
-    }
-    assert marks["s2", "1.8"].comment == '=why, "so"?\nsecond line'
-    assert marks["s1", "1.8"].comment.count("\n") == 1, "two items of the rubric"
-    assert {m.marker for m in marks.values() if m.points is not None} == {"Änne B."}
-    opened.reload()  # the page made again: all is merged
-    assert opened.inner_text("#progress") == "3 of 4 marked"
-
-
-@pytest.mark.browser
-def test_marks_of_who_is_not_on_the_page_are_not_saved_and_keys_can_be_switched_off(page):
-    opened, out = page
-    opened.fill("#marker", "Anna")
-    opened.locator(".one").first.focus()
-    opened.keyboard.press("2")
-    path = records.path_of(out, "s0")
-    path.unlink()
-    (out / "written.csv").unlink()
-    gradebook.publish(out)
-    opened.reload()
-    opened.locator(".one").first.focus()
-    opened.keyboard.press("1")
-    with opened.expect_download() as download:
-        opened.click("#save")
-    text = Path(download.value.path()).read_text("utf-8-sig")
-    assert [line.split(",")[0] for line in text.splitlines()] == ['"student"', '"s1"']
-    opened.click("summary:has-text('Keys')")
-    opened.uncheck("#shortcuts")
-    opened.locator(".one").first.focus()
-    opened.keyboard.press("3")
-    assert opened.locator("[data-field=points]").first.input_value() == "1"
-
-
-@pytest.mark.browser
-def test_points_out_of_range_are_refused_and_shares_split_the_class(page):
-    opened, _ = page
-    field = opened.locator("[data-field=points]").first
-    field.fill("3,5")
-    assert field.get_attribute("aria-invalid") == "true" and "0 to 3" in opened.inner_text("#warning")
-    field.fill("2,5")
-    assert field.get_attribute("aria-invalid") == "false" and not opened.is_visible("#warning")
-    opened.fill("#parts", "3")
-    seen = []
-    for part in "123":
-        opened.fill("#part", part)
-        seen += [card.get_attribute("data-student") for card in opened.locator(".one").all() if card.is_visible()]
-    assert sorted(seen) == ["s0", "s1", "s2", "s3"]
