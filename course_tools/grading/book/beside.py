@@ -4,9 +4,9 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
 
+from course_tools.grading.hand_in.opening import read_cells
 from course_tools.notebook_source import MARKER_LINE, exercise_of
 from course_tools.notebooks import find_lecture, read_notebook
 from course_utils.errors import require
@@ -51,8 +51,8 @@ def from_notebooks(folder: Path) -> Beside:
         student = path.stem if path.parent == folder else path.parent.name
         own = found.setdefault(student, {})
         try:
-            tagged = [(exercise_of(cell), cell.source) for cell in nbformat.read(path, as_version=4).cells]
-        except Exception:  # whatever makes nbformat raise: a broken file of an earlier class is not this class's matter
+            tagged = [(exercise_of(cell), cell.source) for cell in read_cells(path)]
+        except ValueError:  # a broken file of an earlier class is not this class's matter
             continue
         for id, source in tagged:
             if id:

@@ -1,8 +1,8 @@
 """Late submissions: when they were due, what lateness costs, and who has more time.
 
-When a submission came is the column ``handed_in`` of students.csv,
-who has more time the column ``extension``: another due date, or a time such as "2 days". Where it isn't known when a
-submission came, or the platform and the clock disagree, nothing is taken off, and a person is asked to look.
+When a submission came is the column ``handed_in`` of students.csv, who has more time the column ``extension``: another
+due date, or a time such as "2 days". Where it isn't known when a submission came, or the platform and the clock
+disagree, nothing is taken off, and a person is asked to look.
 """
 
 import math
