@@ -63,6 +63,7 @@ def test_reference_passes_and_mistakes_fail(check, exercise, capsys):
         assert mistake.message in out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ungated")
 @pytest.mark.parametrize(("check", "exercise"), EVERY)
 def test_a_grader_with_another_seed_judges_alike(check, exercise):

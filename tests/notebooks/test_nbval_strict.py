@@ -11,6 +11,8 @@ import pytest
 
 from course_tools.notebooks import execute
 
+pytestmark = pytest.mark.slow  # kernels run small notebooks
+
 ROOT = Path(__file__).resolve().parents[2]
 CODE = [
     "import sys\nprint('loss 0.1234')\nprint('a warning', file=sys.stderr)",

@@ -142,6 +142,7 @@ def test_square_model_against_scipy():
     assert n.elbo == pytest.approx(elbo, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_no_gap_at_the_exact_posterior_and_always_one_with_two_peaks():
     explorer = W.elbo_explorer()
     explorer.buttons["To the best q"].click()
@@ -158,6 +159,7 @@ def test_no_gap_at_the_exact_posterior_and_always_one_with_two_peaks():
     assert abs(best[0]) == pytest.approx(math.sqrt(2), abs=0.2)
 
 
+@pytest.mark.slow
 def test_all_optima_are_named_and_the_button_finds_the_one_below():
     """x = 2, noise ½: one optimum on each peak, one over both; from mean 0.5 descent ends in the wide one, worse."""
     state = {"model": "square", "x": 2.0, "noise": 0.5}
@@ -246,6 +248,7 @@ def test_saved_output(explorer):
     assert len(explorer.presets) == 4 and len(data["image/png"]) < 400_000
 
 
+@pytest.mark.slow
 def test_the_presets_show_what_their_titles_say():
     explorer = W.kl_explorer()
     covers, left, right, between = (W.compute_kl({**explorer.state, **state}) for _, state in explorer.presets)
