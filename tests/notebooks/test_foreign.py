@@ -8,10 +8,10 @@ import pytest
 from course_tools import foreign, notebooks
 from course_tools.foreign import Finding
 
+pytestmark = pytest.mark.slow  # kernels run small notebooks
+
 PROBE = """
 import os
-
-pytestmark = pytest.mark.slow  # kernels run small notebooks
 print(os.environ.get("ATEN_CPU_CAPABILITY", "none"), os.environ["OMP_NUM_THREADS"], "took 1.5 s", object())
 """
 
