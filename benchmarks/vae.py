@@ -1,9 +1,13 @@
-"""The course's VAE against pythae's, side by side: a training step, an epoch, the importance-sampled log-likelihood.
+"""The course's VAE against a bare loop and against pythae: a step, an epoch, a log-likelihood, the time to 100 nats.
 
-Run it by ``.venv/bin/python benchmarks/vae.py [THREADS]``, one CPU thread if not given. Both train the same networks
+Run it by ``.venv/bin/python benchmarks/vae.py [THREADS]``, one CPU thread if not given. All train the same networks
 (784-500-250-20 and back, Bernoulli likelihood) from the same weights on the same binary images in memory, batches of
-128, float32. The two take turns; a ratio below 1 says that the course is faster. pythae (PyPI) is put into build/ on
-the first run.
+128, float32, and take turns; a ratio below 1 says that the course is faster. The bare loop is what one would write
+without the course: the same loss and optimiser in a dozen lines of PyTorch, without checks, bar or history.
+
+``benchmarks/vae.py race`` trains on MNIST, dynamically binarised, until the negative ELBO of the test images is at most
+100 nats: the course with its schedule, pythae with the trainer of its README; CPU seconds without the evaluations. It
+needs MNIST (``COURSE_DATA``). pythae (PyPI) is put into build/ on the first run.
 """
 
 import logging
@@ -94,7 +98,17 @@ def pythae_trainer(model: nn.Module, x: Tensor, folder: str):
     return trainer
 
 
-class Course:
+class Trained:
+    """The tasks of a side that can train for so many steps on its images `x`."""
+
+    def steps(self) -> None:
+        self.train(STEPS)
+
+    def epoch(self) -> None:
+        self.train(-(-len(self.x) // BATCH))
+
+
+class Course(Trained):
     """The three tasks as the course does them."""
 
     def __init__(self, x: Tensor):
@@ -106,12 +120,6 @@ class Course:
 
     def train(self, steps: int) -> None:
         fit(self.loss, self.model, len(self.x), generator=self.generator, steps=steps, batch_size=BATCH, lr=LR)
-
-    def steps(self) -> None:
-        self.train(STEPS)
-
-    def epoch(self) -> None:
-        self.train(-(-len(self.x) // BATCH))
 
     def log_likelihood(self) -> float:
         return vae.evaluate_log_prob(self.model, self.x[:EVALUATED], K, self.generator).mean().item()
@@ -142,7 +150,7 @@ class Pythae:
         return float(self.model.get_nll(self.x[:EVALUATED], n_samples=K, batch_size=CHUNK))
 
 
-class Bare:
+class Bare(Trained):
     """The same without the course: the networks, the negative ELBO and the optimiser, written out."""
 
     def __init__(self, ours: vae.VAE, x: Tensor):
@@ -164,12 +172,6 @@ class Bare:
             self.optimiser.step()
             loss.item()
 
-    def steps(self) -> None:
-        self.train(STEPS)
-
-    def epoch(self) -> None:
-        self.train(-(-len(self.x) // BATCH))
-
     @torch.no_grad()
     def log_likelihood(self) -> float:
         images, total = self.x[:EVALUATED], 0.0
@@ -184,7 +186,7 @@ class Bare:
         return total / EVALUATED
 
 
-class Networks:
+class Networks(Trained):
     """Only the two networks in each task, without loss, optimiser or loop: a floor for all in float32."""
 
     def __init__(self, ours: vae.VAE, x: Tensor):
@@ -197,12 +199,6 @@ class Networks:
                 parameter.grad = None
             mean, log_sigma = self.encoder(self.x[i * BATCH : (i + 1) * BATCH]).chunk(2, dim=-1)
             self.decoder(mean + log_sigma).sum().backward()
-
-    def steps(self) -> None:
-        self.train(STEPS)
-
-    def epoch(self) -> None:
-        self.train(-(-len(self.x) // BATCH))
 
     @torch.no_grad()
     def log_likelihood(self) -> None:

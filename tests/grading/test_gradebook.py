@@ -142,7 +142,7 @@ def test_a_lectures_own_placeholder_counts():
 
     cells = [new_code_cell('answer = """\nSay why.\n"""', metadata={"course": {"written": "9.8", "points": 3}})]
     assert gradebook.placeholders_of([new_code_cell("x = 1"), *cells]) == {"9.8": "Say why."}
-    assert set(gradebook.placeholders_of(gradebook.handout("01"))) == {"1.8"}
+    assert set(gradebook.placeholders_of(gradebook.cells_in("01"))) == {"1.8"}
 
 
 def test_corrected_points_stand_everywhere_in_place_of_the_results(out, capsys):

@@ -16,11 +16,11 @@ SOLUTION = "the course's own solution"
 Beside = dict[str, dict[str, str]]  # name → exercise → source
 
 
-@lru_cache(maxsize=2)  # a solved notebook is large
-def twin_of(lecture: str) -> list[NotebookNode]:
-    """Return the cells of a lecture's solved notebook; none if it is not in this course."""
+@lru_cache(maxsize=4)  # a notebook is large
+def cells_in(lecture: str, which: str = "student") -> list[NotebookNode]:
+    """Return the cells of a lecture's notebook, "student" or "twin", solved; none if it is not in this course."""
     try:
-        nb = read_notebook(find_lecture(lecture).twin)
+        nb = read_notebook(getattr(find_lecture(lecture), which))
     except (ValueError, FileNotFoundError):
         return []
     return nb.cells if nb else []
@@ -28,7 +28,7 @@ def twin_of(lecture: str) -> list[NotebookNode]:
 
 def solutions(lecture: str) -> Beside:
     """Return the solutions of a lecture; none if it is not in this course."""
-    cells = twin_of(lecture)
+    cells = cells_in(lecture, "twin")
     return {SOLUTION: {exercise_of(cell): MARKER_LINE.sub("", cell.source) for cell in cells if exercise_of(cell)}}
 
 

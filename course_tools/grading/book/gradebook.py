@@ -3,14 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from nbformat import NotebookNode
 
 from course_tools.files import atomically
 from course_tools.grading.book import pages
-from course_tools.grading.book.beside import answers_in, solutions
+from course_tools.grading.book.beside import answers_in, cells_in, solutions
 from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed, state
 from course_tools.grading.book.exports import canvas, feedback_zip, for_canvas, for_moodle, grades, moodle
@@ -26,7 +25,6 @@ from course_tools.grading.hand_in.roster import TABLE, Student, read_students
 from course_tools.grading.spreadsheets import decoded, well_formed
 from course_tools.grading.visible import visible
 from course_tools.notebook_source import exercise_of
-from course_tools.notebooks import find_lecture, read_notebook
 from course_utils.errors import require
 
 TABLES = (  # beside the folders results, feedback and marking
@@ -65,16 +63,6 @@ def notices(everyone: Sequence[Entry], absent: Mapping[str, Student], with_stude
     return lines
 
 
-@lru_cache(maxsize=2)
-def handout(lecture: str) -> list[NotebookNode]:
-    """Return the cells of a lecture's student notebook; none if it is not in this course."""
-    try:
-        nb = read_notebook(find_lecture(lecture).student)
-    except (ValueError, FileNotFoundError):
-        return []
-    return nb.cells if nb else []
-
-
 def stubs_of(cells: Sequence[NotebookNode]) -> dict[str, str]:
     """Return what a lecture gives to everybody as each exercise's code."""
     return {exercise_of(cell): cell.source for cell in cells if exercise_of(cell)}
@@ -101,7 +89,7 @@ def files_of(
     feedback = [(entry, well_formed(pages.feedback_page(entry))) for entry in everyone]
     beside = solutions(lecture) | {name: own for folder in settings.beside for name, own in answers_in(folder).items()}
     asked = tasks(lecture, read_rubrics(out / RUBRIC))
-    pairs = similar_pairs([entry.record for entry in everyone], stubs_of(handout(lecture)), beside)
+    pairs = similar_pairs([entry.record for entry in everyone], stubs_of(cells_in(lecture)), beside)
     return {
         out / "grades.csv": grades(everyone, absent),
         out / "canvas.csv": canvas(everyone),
@@ -142,7 +130,7 @@ def publish(
     records = read_all(out)
     lectures = sorted({record.lecture for record in records})
     require(len(lectures) == 1, f"{out} has results of {', '.join(lectures)}: give each lecture a folder of its own")
-    placeholders = placeholders_of(handout(lectures[0]))
+    placeholders = placeholders_of(cells_in(lectures[0]))
     records = [without_placeholders(record, placeholders) for record in records]
     given = students_csv or (out / TABLE if (out / TABLE).exists() else None)
     students = read_students(given) if given else {}

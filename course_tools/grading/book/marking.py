@@ -16,7 +16,7 @@ from pathlib import Path
 from markupsafe import Markup
 from nbformat import NotebookNode
 
-from course_tools.grading.book.beside import twin_of
+from course_tools.grading.book.beside import cells_in
 from course_tools.grading.book.entries import Entry
 from course_tools.grading.book.pages import render
 from course_tools.grading.book.tables import number
@@ -58,7 +58,7 @@ def read_rubrics(path: Path) -> dict[str, list[tuple[float, str]]]:
 
 def tasks(lecture: str, rubrics: Mapping[str, list[tuple[float, str]]]) -> dict[str, Task]:
     """Return a lecture's written exercises; none if it is not in this course."""
-    cells, found = twin_of(lecture), {}
+    cells, found = cells_in(lecture, "twin"), {}
     for at, cell in enumerate(cells):
         if id := cell.metadata.get("course", {}).get("written"):
             above = next((c.source for c in reversed(cells[:at]) if c.cell_type == "markdown"), "")

@@ -103,11 +103,9 @@ function go(card, focus = true) {
   drawBank();
 }
 
-function step(by, wanted = () => true) {
+function step(by) {
   const seen = cards.filter((card) => !card.hidden);
-  const from = seen.indexOf(current);
-  const order = by > 0 ? seen.slice(from + 1) : seen.slice(0, Math.max(from, 0)).reverse();
-  go(order.find(wanted));
+  go(seen[seen.indexOf(current) + by]);
 }
 
 function nextUnmarked() {
@@ -135,12 +133,7 @@ function toggle(item) {
   drawBank();
 }
 
-function bankItems() {
-  const given = [...at("bank").querySelectorAll("li[data-text]")].map((li) => ({ ...li.dataset }));
-  return given;
-}
-
-const ours = bankItems();
+const ours = [...at("bank").querySelectorAll("li[data-text]")].map((li) => ({ ...li.dataset }));
 
 function drawBank() {
   const items = [...ours, ...kept.filter((text) => !ours.some((item) => item.text === text)).map((text) => ({ text, points: "" }))];
