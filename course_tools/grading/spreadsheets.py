@@ -47,10 +47,13 @@ def parse(text: str, delimiter: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
 
 
-def decoded(content: bytes) -> str:
-    """Return the text of a table that a spreadsheet saved: UTF-8, UTF-16 with its mark, else Windows' code page."""
+def decoded(content: bytes, errors: str = "strict") -> str:
+    """Return the text of a file that others saved: UTF-8, UTF-16 with its mark, else Windows' code page.
+
+    `errors`: what to do with broken UTF-16, as in ``bytes.decode``.
+    """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
+        return content.decode("utf-16", errors)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

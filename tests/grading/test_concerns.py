@@ -2,7 +2,7 @@
 
 import pytest
 
-from course_tools.grading.book.concerns import NOTHING, concerns, groups, noticed
+from course_tools.grading.book.concerns import NOTHING, groups, noticed
 from course_tools.grading.book.corrections import Correction
 from course_tools.grading.book.entries import Entry, entries
 from course_tools.grading.book.records import STOPPED, Call, Error, Record, Result, Written
@@ -32,7 +32,7 @@ def result(status: str, raised: Error | None = None, flags: list[str] | None = N
 def why(record: Record, student: Student | None = None, marks=None, corrections=None) -> list[str]:
     """The reasons to look at a submission."""
     (entry,) = entries([record], {"ada": student or Student()}, marks or {}, corrections or {})
-    return concerns(entry, False)
+    return [str(concern) for concern in noticed(entry, False) if not concern.quiet]
 
 
 def test_an_ordinary_submission_needs_no_eye():

@@ -28,7 +28,7 @@ def entry_of(handed_in: str = "", late: str = "", extension: str = "", points: f
     """Ada, who has 8 of 20 points."""
     result = Result("partial", points, 20.0, "def f(): ...")
     record = Record("ada", "01_kl_and_elbo", "ada.ipynb", "", 0, "bubblewrap", exercises={"1.1": result})
-    student = Student("Ada", late=late, more={"handed_in": handed_in, "extension": extension})
+    student = Student("Ada", late=late, handed_in=handed_in, more={"extension": extension})
     (entry,) = entries([record], {"ada": student}, {}, None, policy)
     return entry
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from course_tools.grading.book import pages
-from course_tools.grading.book.concerns import concerns
+from course_tools.grading.book.concerns import noticed
 from course_tools.grading.book.corrections import Correction
 from course_tools.grading.book.entries import entries
 from course_tools.grading.book.marking import Task, marking_page
@@ -281,7 +281,7 @@ def test_the_class_is_summed_up():
     assert set(third.said) == {("said advice", 2), ("said message", 2)}
     machine = pages.exercise_summary("1.10", everyone)
     assert (machine.mean, machine.graded) == (None, 0)
-    assert [reason for reason in concerns(everyone[0], False) if "1.10" in reason and "--rerun" in reason]
+    assert [reason for reason in map(str, noticed(everyone[0], False)) if "1.10" in reason and "--rerun" in reason]
 
 
 def test_the_histogram_counts_everybody_once():
@@ -309,8 +309,8 @@ def test_the_instructor_sees_who_needs_an_eye():
     loud.isolation = "unsandboxed"
     loud.exercises = {"1.1": loud.exercises["1.1"]}
     everyone = entries([quiet, loud], {}, {})
-    assert concerns(everyone[0], False) == []
-    assert concerns(everyone[1], False) == ["said", "1.1: said flag", "graded unsandboxed"]
+    assert noticed(everyone[0], False) == []
+    assert [str(concern) for concern in noticed(everyone[1], False)] == ["said", "1.1: said flag", "graded unsandboxed"]
     page = Page(pages.instructor_page(everyone, {"zoe": Student("Zoe", file="z.ipynb")}, []))
     assert "Zoe (zoe)" in page.words
     assert "Named in students.csv, but not graded" in page.text

@@ -197,11 +197,6 @@ def noticed(entry: Entry, all_unsandboxed: bool) -> list[Concern]:
     return [*lateness(entry), *whole(entry), *by_exercise(entry), *last]
 
 
-def concerns(entry: Entry, all_unsandboxed: bool) -> list[str]:
-    """Return why a person should look at a submission, in words; what was corrected by hand has been looked at."""
-    return [str(concern) for concern in noticed(entry, all_unsandboxed) if not concern.quiet]
-
-
 def row_of(entry: Entry, concern: Concern) -> Row:
     """Return the row of a student in a concern's group."""
     said = str(concern) if concern.detail else concern.where

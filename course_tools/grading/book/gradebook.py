@@ -49,9 +49,8 @@ def notices(everyone: Sequence[Entry], absent: Mapping[str, Student], with_stude
         lines.append(f"without a Canvas or Moodle id in students.csv, not in the import files: {listed(nameless)}")
     if everyone and all(entry.student.canvas_id for entry in everyone):
         unnamed = [entry.key for entry in everyone if not for_canvas(entry)]
-        lines += [f"not in feedback_canvas.zip, since column file is no name from Canvas: {listed(unnamed)}"] * bool(
-            unnamed
-        )
+        if unnamed:
+            lines.append(f"not in feedback_canvas.zip, since column file is no name from Canvas: {listed(unnamed)}")
     doubtful = [entry.key for entry in everyone if entry.late.doubt]
     if doubtful:
         lines.append(f"nothing taken off, though perhaps late: {listed(doubtful)} (see instructor.html)")

@@ -82,7 +82,7 @@ def lateness_of(student: Student, policy: Policy | None, possible: float, where:
     if policy is None:
         return Lateness()
     until = extended(policy.due, student.more.get("extension", ""), where)
-    came, said = handed_in(student), student.late.lower()
+    came, said = student.handed_in, student.late.lower()
     if not came:
         return Lateness(doubt="" if said in ("no", "false", "0") else UNKNOWN if not said else UNKNOWN_LATE)
     over = moment(came, f"{where}, column handed_in") - until
@@ -92,8 +92,3 @@ def lateness_of(student: Student, policy: Policy | None, possible: float, where:
         return Lateness(doubt=DISAGREE)
     days = math.ceil(over / timedelta(days=1))
     return Lateness(days, possible * min(days * policy.per_day, policy.most) / 100, known=True)
-
-
-def handed_in(student: Student) -> str:
-    """Return when a student's submission came, ISO 8601, empty where nobody knows."""
-    return str(getattr(student, "handed_in", "") or student.more.get("handed_in", "")).strip()

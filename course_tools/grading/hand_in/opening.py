@@ -18,6 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, unpacked
+from course_tools.grading.spreadsheets import decoded
 
 WITHOUT_OUTPUTS = 64 * 2**20  # bytes of what is left of it
 NESTED = 2_000_000  # lists and objects in what is left: each takes some hundred bytes of memory
@@ -59,16 +60,6 @@ def without_outputs(content: bytes | mmap.mmap) -> bytes:
     return b"".join([*kept, content[start:]])
 
 
-def decoded(content: bytes) -> str:
-    """Return text of bytes in UTF-8, in UTF-16 with its mark, or in the code page of Windows."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")
-
-
 def kind_of(content: bytes) -> str:
     """Return what a file is that is no notebook, such as "a PDF", by how it begins; nothing if that tells nothing."""
     return next((kind for head, kind in KINDS.items() if content.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(head)), "")
@@ -87,7 +78,7 @@ def where_broken(text: str, error: json.JSONDecodeError) -> str:
 
 def parsed(content: bytes) -> dict:
     """Return a notebook's JSON. Raises ``ValueError`` in one line if it is none."""
-    text = decoded(content)
+    text = decoded(content, "replace")
     if not text.strip("\0 \t\r\n"):
         raise ValueError("the file is empty" if not content.startswith(codecs.BOM_UTF8) else "the file is no notebook")
     try:
