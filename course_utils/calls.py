@@ -9,21 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from course_utils.guard import noting
+from course_utils.guard import sealed
 
 
 class Returned(NamedTuple):
     """What a call gave: its value; a gradient for each argument asked for, None if it has none; what went wrong.
 
-    `changed` are the places of the arguments that the function wrote into; `why` says why there are no gradients;
-    `own` names the course's functions that ran, of those that do what the exercise asks for.
+    `changed` are the places of the arguments that the function wrote into; `why` says why there are no gradients.
     """
 
     value: object
     gradients: tuple[Tensor | None, ...] = ()
     changed: tuple[int, ...] = ()
     why: str = ""
-    own: tuple[str, ...] = ()
 
 
 def plain(value):
@@ -94,7 +92,10 @@ def gradients(function: Callable, args: tuple, places: tuple[int, ...]) -> tuple
 
 
 def call_freely(function: Callable, arguments: Callable[[], tuple], places: tuple[int, ...]) -> Returned:
-    """Return what `function` gives on `arguments()`, made anew for each of two calls if gradients are asked for."""
+    """Return what `function` gives on `arguments()`, made anew for each of two calls if gradients are asked for.
+
+    What the first call raises is raised; a second one that raises has no gradients, and `why` is its error's text.
+    """
     args = arguments()
     before = [contents(a) for a in args]
     value = plain(function(*args))
@@ -113,10 +114,6 @@ def call(
     places: tuple[int, ...] = (),
     own: Mapping[str, FunctionType] | None = None,
 ) -> Returned:
-    """Return what `function` gives on `arguments()`, its gradients, and which functions of `own` ran meanwhile.
-
-    What the first call raises is raised; a second one that raises has no gradients, and `why` is its error's text.
-    """
-    with noting(own or {}) as ran:
-        got = call_freely(function, arguments, places)
-    return got._replace(own=tuple(ran))
+    """Return what ``call_freely`` does; meanwhile the functions `own`, by their names, raise ``TheExercise``."""
+    with sealed(own or {}):
+        return call_freely(function, arguments, places)

@@ -1,23 +1,27 @@
-"""Notes which of the course's own functions run while an answer is judged, under whatever name it got hold of them.
+"""Takes the course's own functions away while an answer to what they do is judged, under whatever name it got them.
 
-The code of such a function is replaced by a gate's: so every alias, copy and thread meets the gate, and whoever calls
-the function for another purpose still gets what it gives.
+The code of such a function is replaced by one that raises ``TheExercise``: so every alias, copy and thread meets it.
 """
 
 import importlib
 import inspect
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType, FunctionType
 
-GATE = (
-    "def gate(*args, **kwargs):\n    from course_utils.guard import through\n    return through({!r}, args, kwargs)\n"
-)
-FILE = "<the course's own function>"
-_behind: dict[str, tuple[FunctionType, CodeType]] = {}  # key → a function and its code, now behind a gate
-_ran: set[str] = set()  # keys of those that ran
-_home = os.getpid()
+SEAL = """def sealed(*args, **kwargs):
+    from course_utils.guard import TheExercise
+    raise TheExercise({!r})
+"""
+FILE = "<what the exercise asks for>"
+
+
+class TheExercise(RuntimeError):
+    """Raised in the place of a function of the course, `name`, that does what the exercise asks for."""
+
+    def __init__(self, name: str):
+        super().__init__(f"{name} does what this exercise asks for")
+        self.name = name
 
 
 def find(name: str) -> FunctionType:
@@ -35,46 +39,26 @@ def own_functions(names: Iterable[str], namespace: Mapping) -> dict[str, Functio
     return {name: function for name, function in found.items() if isinstance(function, FunctionType)}
 
 
-def key_of(function: FunctionType) -> str:
-    """Return what tells a function from all others."""
-    return f"{function.__module__}.{function.__qualname__}"
+def seal(name: str, function: FunctionType) -> CodeType | None:
+    """Leave of a function nothing but the error that names it; return its code, which nothing here keeps.
 
-
-def through(key: str, args: tuple, kwargs: dict):
-    """Return what the function behind a gate gives, and note that it ran. In a forked process, which has no notes to
-    give back, raises ``RuntimeError``."""
-    if os.getpid() != _home:
-        raise RuntimeError(f"{key} is what the exercise asks for")
-    _ran.add(key)
-    function, code = _behind[key]
-    behind = FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
-    behind.__kwdefaults__ = function.__kwdefaults__
-    return behind(*args, **kwargs)
-
-
-def close(function: FunctionType) -> CodeType | None:
-    """Put a gate before a function; return its code, or None if there is a gate already or it can't have one."""
+    None: it is sealed already, or is a closure, which can't be.
+    """
     code = function.__code__
     if code.co_filename == FILE or code.co_freevars:
         return None
-    _behind[key_of(function)] = function, code
     made: dict = {}
-    exec(compile(GATE.format(key_of(function)), FILE, "exec"), made)
-    function.__code__ = made["gate"].__code__
+    exec(compile(SEAL.format(name), FILE, "exec"), made)
+    function.__code__ = made["sealed"].__code__
     return code
 
 
 @contextmanager
-def noting(own: Mapping[str, FunctionType]) -> Iterator[list[str]]:
-    """Give a list that holds, in the end, the names of those functions that ran meanwhile, whoever called them."""
-    global _home
-    _home = os.getpid()
-    closed = {function: code for function in own.values() if (code := close(function))}
-    _ran.clear()
-    names: list[str] = []
+def sealed(own: Mapping[str, FunctionType]) -> Iterator[None]:
+    """Keep functions, by the names to tell, sealed meanwhile."""
+    codes = [(function, code) for name, function in own.items() if (code := seal(name, function))]
     try:
-        yield names
+        yield
     finally:
-        names += [name for name, function in own.items() if key_of(function) in _ran]
-        for function, code in closed.items():
+        for function, code in codes:
             function.__code__ = code

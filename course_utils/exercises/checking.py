@@ -17,7 +17,7 @@ from course_utils import data
 from course_utils import exercises as package
 from course_utils.calls import Returned, call, fresh, leaves
 from course_utils.errors import choose, require
-from course_utils.guard import own_functions
+from course_utils.guard import TheExercise, own_functions
 from course_utils.verify import show_source
 
 SEED = 0  # of the instant check; a grader draws its own
@@ -253,14 +253,12 @@ def astray(exercise: Exercise, case: Case, got: Returned) -> str | None:
 
 
 def of_the_course(name: str) -> str:
-    """Return what to say of an answer in which a function of the course ran that does what is asked for."""
+    """Return what to say of an answer that calls a function of the course which does what is asked for."""
     return f"`{name}` is the course's own function for this: it was called. Write down yourself what it does."
 
 
 def fault(exercise: Exercise, case: Case, got: Returned, expected) -> str | None:
     """Return what is wrong with an answer to a case, in a sentence, or None if it is right."""
-    if got.own:
-        return of_the_course(got.own[0])
     if not is_right(exercise, case, got.value, expected):
         return diagnose(exercise, case, got.value, expected)
     if got.changed:
@@ -303,7 +301,8 @@ def problem(exercise: Exercise, case: Case, function: Callable) -> str | None:
     except Exception as error:
         if is_open(exercise, error):
             raise
-        text, advice = f"{type(error).__name__}: {error}{student_line(error)}", advice_on(exercise, str(error))
+        text = f"{type(error).__name__}: {error}{student_line(error)}"
+        advice = of_the_course(error.name) if isinstance(error, TheExercise) else advice_on(exercise, str(error))
     else:
         if (advice := fault(exercise, case, got, expected)) is None:
             return None

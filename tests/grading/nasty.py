@@ -146,6 +146,23 @@ D = importlib.import_module("course_utils." + "divergences")
 def kl_full(*args):
     return (mine(*args) + getattr(D, "kl_gau" + "ssian_full")(*args)) / 2
 """
+FROM_THE_MEMORY = """import gc, types
+def kl_bits(p, q):
+    held = (held for one in gc.get_objects() for held in gc.get_referents(one))
+    code = next(c for c in held if isinstance(c, types.CodeType) and c.co_name == "kl_table")
+    return types.FunctionType(code, vars(dv))(p, q) / math.log(2)
+"""
+FROM_THE_FILE = """import importlib
+def kl_full(*args):
+    return importlib.reload(dv).kl_gaussian_full(*args)
+"""
+DISARMED = """from course_utils import guard
+for name in dir(guard):
+    if not name.startswith("__"):
+        setattr(guard, name, type("Nothing", (), {"__getattr__": lambda *_: lambda *_, **__: {}, "name": ""})())
+def iwae(w):
+    return dv.iwae_bound(w)
+"""
 ASKS_FOR_THE_SOLUTION = """import inspect
 def forward_kl_from_q(*args):
     text = str(inspect.getsource(kl_bits)) + str(globals().get("In"))
@@ -270,6 +287,11 @@ def honest() -> dict[str, Entry]:
             cell("1.4", OTHERWISE_CALLED), right_6,
             statuses={"1.1": "wrong", "1.4": "wrong"}, says={"1.1": "is the course's own function for this"},
             flags={"1.1": "calls the course's own divergences.kl_table", "1.4": "divergences.kl_gaussian_full"},
+        ),
+        "the library's own, by force": entry(
+            cell("1.1", FROM_THE_MEMORY), cell("1.4", FROM_THE_FILE), cell("1.6", DISARMED),
+            statuses={"1.1": "error", "1.4": "error", "1.6": "wrong"}, says={"1.4": "NotImplementedError"},
+            flags={"1.6": "calls the course's own divergences.iwae_bound"},
         ),
         "heads that fail": solved(e1_1=HEADS_THAT_FAIL + RIGHT["1.1"], e1_6="raise SystemExit\n" + RIGHT["1.6"]),
         "experiments without an end": solved(

@@ -39,7 +39,8 @@ def as_it_is(model=None, **_):
 def stand_in(modules: list[str], own: list[str]) -> None:
     """Read the inputs; put modules with a mute `check` in place of the course's exercises, which are not here.
 
-    `own`: the course's functions that do what an exercise asks for; from here on it is noted when they run.
+    `own`: the course's functions that do what the exercises judged here ask for. From here on they are gone: an
+    answer may do in this process what it likes, and doesn't find them.
     """
     inputs.update(json.loads(INPUTS.read_text("utf-8")))
     notebook.update(json.loads(NOTEBOOK.read_text("utf-8")))
@@ -47,8 +48,8 @@ def stand_in(modules: list[str], own: list[str]) -> None:
         module = sys.modules[name] = types.ModuleType(name)
         module.check = Mute()
     torch.compile = as_it_is
-    for function in guard.own_functions(own, {}).values():
-        guard.close(function)
+    for name, function in guard.own_functions(own, {}).items():
+        guard.seal(name, function)
 
 
 def send(value) -> None:
@@ -86,11 +87,11 @@ def outcome(function, arguments: list, places: tuple[int, ...], own: Mapping | N
         got = calls.call(function, lambda: exchange.decode(arguments), places, own)
         gradients = [exchange.encode(v) for v in got.gradients]
         value = exchange.encode(got.value)
-        told = {"value": value, "gradients": gradients, "changed": list(got.changed), "why": got.why[:300]}
-        return told | {"own": list(got.own)}
+        return {"value": value, "gradients": gradients, "changed": list(got.changed), "why": got.why[:300]}
     except BaseException as error:  # sys.exit too
         kind, text = statements.described(error)
-        return {"error": kind, "text": text[:1000], "line": line_of(error)[:300]}
+        own = [error.name] if isinstance(error, guard.TheExercise) else []
+        return {"error": kind, "text": text[:1000], "line": line_of(error)[:300], "own": own}
 
 
 def run(
@@ -107,7 +108,7 @@ def run(
     course's functions that the answer may not leave its work to.
     """
     if name in namespace:
-        closed = guard.own_functions(own, namespace)
-        send({str(i): outcome(namespace[name], inputs[id][i], places, closed) for i in numbers})
+        taken = guard.own_functions(own, namespace)
+        send({str(i): outcome(namespace[name], inputs[id][i], places, taken) for i in numbers})
     else:
         send({str(i): {"undefined": True} for i in numbers})

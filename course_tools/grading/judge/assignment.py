@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 import course_tools
 import course_utils
 from course_tools.grading.hand_in.prose import written_text
-from course_tools.grading.hand_in.release import MODULES, every_exercise
+from course_tools.grading.hand_in.release import every_exercise
 from course_tools.grading.hand_in.submission import Wanted
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
@@ -56,13 +56,9 @@ def code_of(nb: NotebookNode) -> list[NotebookNode]:
     return found
 
 
-def setup_cells(nb: NotebookNode, own: list[str]) -> list[dict]:
-    """Return our cells: the stand-in for the exercises' module, the lecture's own set-up with its parameters.
-
-    `own`: the course's functions that exercises ask for.
-    """
-    first = f"from course_tools.grading.inside import harness as _harness\n_harness.stand_in({MODULES}, {own})"
-    cells = [{"id": Cell("setup", "harness").encode(), "source": first}]
+def setup_cells(nb: NotebookNode) -> list[dict]:
+    """Return the lecture's own set-up with its parameters."""
+    cells = []
     for number, cell in enumerate(code_of(nb), 1):
         tagged = "parameters" in cell.metadata.get("tags", [])
         cells.append({"id": Cell("setup", "defaults" if tagged else str(number)).encode(), "source": cell.source})
@@ -103,7 +99,7 @@ def prepare(which: str, seed: int, root: Path = ROOT) -> Assignment:
         seed=seed,
         exercises=exercises,
         written={course["written"]: float(course["points"]) for course in courses},
-        setup=setup_cells(student, sorted({name for e in exercises.values() for name in e.own})),
+        setup=setup_cells(student),
         sections=[c.source for c in code[len(code_of(student)) :] if not exercise_of(c) and not is_written(c)],
         solutions={exercise_of(c): MARKER_LINE.sub("", c.source) for c in twin.cells if exercise_of(c)},
         wanted=Wanted(

@@ -4,6 +4,9 @@ All answers run together first, in one kernel, as in the student's own notebook.
 alone, in a sandbox of its own, with the reference in place of earlier answers that failed and that it calls; so
 neither an endless loop nor a patched library reaches another exercise. An answer that was right together stays
 right: it gave the expected numbers, and nothing in the sandbox knew them.
+
+Of the course's own functions those are gone that do what the judged exercises ask for: together, of all of them;
+alone, of this one. So who calls the function of another exercise for a purpose of his own is right at last, alone.
 """
 
 import builtins
@@ -15,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from course_tools.grading.book.records import Call, Error, Result
+from course_tools.grading.hand_in.release import MODULES
 from course_tools.grading.hand_in.submission import Submission, tokens_of
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
@@ -50,7 +54,7 @@ class Outcome:
     advice: str = ""
     error: Error | None = None
     passed: bool = False
-    own: tuple[str, ...] = ()  # of the course's functions that it left the work to
+    own: tuple[str, ...] = ()  # of the course's functions that it would leave the work to
 
 
 def shorten(text: str) -> str:
@@ -83,9 +87,7 @@ def returned(sent: dict, exercise: Exercise) -> Returned:
         raise ValueError("the answer came back in another form than the grader's own")
     decoded = tuple(exchange.decode_stranger(v) for v in gradients)
     places = tuple(place for place in changed if type(place) is int and place >= 0)
-    own = sent.get("own", [])
-    ran = tuple(name for name in exercise.own if isinstance(own, list) and name in own)
-    return Returned(exchange.decode_stranger(sent["value"]), decoded, places, shorten(str(sent.get("why", ""))), ran)
+    return Returned(exchange.decode_stranger(sent["value"]), decoded, places, shorten(str(sent.get("why", ""))))
 
 
 def outcome_of(sent: dict, exercise: Exercise, case: Case, expected) -> Outcome:
@@ -96,9 +98,11 @@ def outcome_of(sent: dict, exercise: Exercise, case: Case, expected) -> Outcome:
         except ValueError as error:
             return Outcome(error=error_of("ValueError", str(error)))
         advice = fault(exercise, case, got, expected)
-        return Outcome(value=got.value, advice=advice or "", passed=advice is None, own=got.own)
+        return Outcome(value=got.value, advice=advice or "", passed=advice is None)
     kind, text, line = (str(sent.get(name, "")) for name in ("error", "text", "line"))
-    return Outcome(error=error_of(kind or "Exception", text, line))
+    told = sent.get("own")
+    own = tuple(name for name in exercise.own if isinstance(told, list) and name in told)
+    return Outcome(error=error_of(kind or "Exception", text, line), own=own)
 
 
 def outcomes(exercise: Exercise, cases: list[Case], expected: list, run: Run) -> dict[int, Outcome]:
@@ -130,6 +134,7 @@ def describe_call(exercise: Exercise, case: Case, expected, outcome: Outcome | N
     got, advice, error = None, "", outcome.error if outcome else None
     if error is not None:
         advice = "" if error.type == "NameError" else advice_on(exercise, error.text)
+        advice = of_the_course(outcome.own[0]) if outcome.own else advice
     elif outcome is not None:
         got = summary(outcome.value)
         advice = outcome.advice
@@ -153,7 +158,7 @@ def status_of(exercise: Exercise, run: Run, found: list[Outcome], error: Error |
         return "not attempted"
     if passed:
         return "partial"
-    return "error" if all(outcome.error for outcome in found) else "wrong"
+    return "error" if all(outcome.error and not outcome.own for outcome in found) else "wrong"
 
 
 def undefined(exercise: Exercise, source: str) -> list[str]:
@@ -234,7 +239,9 @@ def job(
     """Return what to run: of each exercise the answer, or our own, and of those in `called` each list of cases in a
     cell. A student's answer has so many seconds for what stands beside its function; or it is the function `only`.
     """
-    cells = list(assignment.setup)
+    own = sorted({name for id in called for name in assignment.exercises[id].own})
+    first = {"id": Cell("setup", "harness").encode(), "source": f"{HARNESS}\n_harness.stand_in({MODULES}, {own})"}
+    cells = [first, *assignment.setup]
     for id, source in sources.items():
         exercise = assignment.exercises[id]
         if source == submission.answers.get(id):

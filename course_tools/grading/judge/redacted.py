@@ -1,7 +1,7 @@
 """The course's files as a sandbox sees them: without the functions that exercises ask for.
 
-The kernels have the package in memory, where a gate notes when such a function runs. What is read from a file, by
-another Python, ``importlib.reload`` or ``inspect.getsource``, has no gate.
+In the kernels' memory these functions are sealed (``guard.seal``). What is read from a file, by another Python,
+``importlib.reload`` or ``inspect.getsource``, is not.
 """
 
 import ast
