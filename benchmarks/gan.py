@@ -1,14 +1,18 @@
 """How steady the trainings of lecture 3 are, over ten seeds, and why the course's GAN has the precision that it has.
 
-Run it by ``.venv/bin/python benchmarks/gan.py [SEEDS]``. Prints, as tables in Markdown: the Fréchet distance of the
-digits' samples (features of a small classifier, 1,500 samples against the training images) with one ingredient changed
-at a time, also with averaged weights; how often a conditional generator makes the class it was asked for; the modes
-covered on the ring; and of the networks that come with the course Fréchet distance, KID, precision and recall, by the
-number of samples and by what is done to them.
+Run it by ``.venv/bin/python benchmarks/gan.py [--seeds 10] [--jobs 1] [PART …]``. Prints, as tables in Markdown, the
+parts `digits`: the Fréchet distance of the digits' samples (features of a small classifier, 1,500 samples against the
+training images) with one ingredient changed at a time, also with averaged weights, and how often a conditional
+generator makes the class it was asked for; `ring`: the modes covered there; `precision`: of the networks that come with
+the course Fréchet distance, KID, precision and recall, by the number of samples and by what is done to them.
 """
 
+import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
 
 import torch
 import torch.nn.functional as F
@@ -41,13 +45,24 @@ RING = {  # name: (the game, momentum)
 RING_STEPS = 4000
 
 
-def trained_judge(x: torch.Tensor, y: torch.Tensor) -> DigitClassifier:
-    """Return a classifier trained on the digits x (N, 64) in [0, 1]."""
+@cache
+def digits_and_judge() -> tuple[torch.Tensor, torch.Tensor, DigitClassifier]:
+    """Return the training digits x (N, 64) in [0, 1], their classes, and a classifier trained on them."""
+    images = data.load("digits")
+    x, y = images.unit(images.train.flat), images.train.labels
     torch.manual_seed(0)
     judge = DigitClassifier(8)
     generator = data.generator(0)
     fit(lambda i: F.cross_entropy(judge(x[i]), y[i]), judge, len(x), steps=400, lr=3e-3, generator=generator)
-    return judge.eval()
+    return x, y, judge.eval()
+
+
+def judged(samples: torch.Tensor) -> tuple[float, float]:
+    """Return the Fréchet distance of samples (M, 64) to the training digits, and the share of their rarest class."""
+    x, _, judge = digits_and_judge()
+    features, probabilities = judge.judge(samples)
+    shares = probabilities.argmax(1).bincount(minlength=10) / len(samples)
+    return metrics.frechet(features, judge.judge(x)[0]).item(), shares.min().item()
 
 
 def played(net: gan.GAN, game: gan.Game, x: torch.Tensor, steps: int, seed: int, momentum: float = 0.0) -> gan.GAN:
@@ -59,9 +74,10 @@ def played(net: gan.GAN, game: gan.Game, x: torch.Tensor, steps: int, seed: int,
     return gan.averaged(net, average, data.generator(seed))
 
 
-def digits_run(name: str, steps: int, seed: int, x: torch.Tensor, judged: Callable) -> tuple[float, float, float]:
+def digits_run(name: str, steps: int, seed: int) -> tuple[float, float, float]:
     """Train a variant; return its samples' Fréchet distance, their rarest class's share, and the average's distance."""
     options, game, momentum, scaled = VARIANTS[name]
+    x, *_ = digits_and_judge()
     torch.manual_seed(seed)
     net = gan.mlp_gan(64, **options)
     averaged = played(net, game, 2 * x - 1 if scaled else x, steps, seed, momentum)
@@ -70,38 +86,54 @@ def digits_run(name: str, steps: int, seed: int, x: torch.Tensor, judged: Callab
     return distance, share, of_average
 
 
-def digits(seeds: int) -> None:
+def conditional_run(steps: int, seed: int) -> float:
+    """Train a conditional generator; return the share of its samples that are the class that was asked for."""
+    x, y, judge = digits_and_judge()
+    torch.manual_seed(seed)
+    pairs = torch.cat([2 * x - 1, F.one_hot(y, 10).float()], 1)
+    told = played(gan.conditional_gan(64), GAME, pairs, steps, seed)
+    asked = torch.arange(10).repeat(150)
+    named = judge.judge(told.of_class(asked, data.generator(seed)) / 2 + 0.5)[1].argmax(1)
+    return (named == asked).float().mean().item()
+
+
+def ring_run(name: str, seed: int) -> tuple[int, float]:
+    """Train on the ring; return the modes that 5,000 samples cover, and the share of them near one."""
+    game, momentum = RING[name]
+    points = gan.play_ring(game, seed, RING_STEPS, momentum).sample(5000, data.generator(seed))
+    found = metrics.mode_counts(points, gan.RING)
+    return found.covered, found.quality
+
+
+def digits(over: Callable) -> None:
     """Print the tables of the digits."""
     images = data.load("digits")
-    x, y = images.unit(images.train.flat), images.train.labels
-    judge = trained_judge(x, y)
-    real, test = judge.judge(x)[0], judge.judge(images.unit(images.test.flat))[0]
-
-    def judged(samples: torch.Tensor) -> tuple[float, float]:
-        features, probabilities = judge.judge(samples)
-        shares = probabilities.argmax(1).bincount(minlength=10) / len(samples)
-        return metrics.frechet(features, real).item(), shares.min().item()
-
-    print(f"Fréchet distance of test to training images: {metrics.frechet(test, real):.1f}\n")
+    print(f"Fréchet distance of test to training images: {judged(images.unit(images.test.flat))[0]:.1f}\n")
     print("| digits | steps | median | least | most | rarest class, median | averaged weights, median |")
     print("|---|---|---|---|---|---|---|")
     runs = [(name, LENGTHS[name]) for name in LENGTHS] + [(name, SHORT) for name in VARIANTS]
-    for name, steps in runs:
-        found = torch.tensor([digits_run(name, steps, seed, x, judged) for seed in range(seeds)])  # (seeds, 3)
-        d, (_, share, mean) = found[:, 0], found.median(0).values
+    found = over([partial(digits_run, name, steps) for name, steps in runs])
+    for (name, steps), of_seeds in zip(runs, found, strict=True):
+        table = torch.tensor(of_seeds)  # (seeds, 3)
+        d, (_, share, mean) = table[:, 0], table.median(0).values
         print(
             f"| {name} | {steps:,} | {d.median():.1f} | {d.min():.1f} | {d.max():.1f} | {share:.1%} | {mean:.1f} |",
             flush=True,
         )
-    obeyed = []
-    for seed in range(seeds):
-        torch.manual_seed(seed)
-        pairs = torch.cat([2 * x - 1, F.one_hot(y, 10).float()], 1)
-        told = played(gan.conditional_gan(64), GAME, pairs, 2 * SHORT, seed)
-        asked = torch.arange(10).repeat(150)
-        named = judge.judge(told.of_class(asked, data.generator(seed)) / 2 + 0.5)[1].argmax(1)
-        obeyed.append((named == asked).float().mean().item())
+    (obeyed,) = over([partial(conditional_run, 2 * SHORT)])
     print(f"\nconditional, {2 * SHORT} steps: {min(obeyed):.1%} to {max(obeyed):.1%} are the class that was asked for")
+
+
+def ring(over: Callable) -> None:
+    """Print the table of the ring."""
+    print("\n| ring of eight Gaussians | steps | modes covered, by seed | within 3 sd, least to most |")
+    print("|---|---|---|---|")
+    for name, found in zip(RING, over([partial(ring_run, name) for name in RING]), strict=True):
+        covered, quality = zip(*found, strict=True)
+        print(
+            f"| {name} | {RING_STEPS:,} | {' '.join(map(str, covered))} | {min(quality):.1%} to {max(quality):.1%} |",
+            flush=True,
+        )
 
 
 def precision() -> None:
@@ -142,29 +174,27 @@ def precision() -> None:
     )
 
 
-def ring(seeds: int) -> None:
-    """Print the table of the ring."""
-    print("\n| ring of eight Gaussians | steps | modes covered, by seed | within 3 sd, least to most |")
-    print("|---|---|---|---|")
-    for name, (game, momentum) in RING.items():
-        found = []
-        for seed in range(seeds):
-            points = gan.play_ring(game, seed, RING_STEPS, momentum).sample(5000, data.generator(seed))
-            found.append(metrics.mode_counts(points, gan.RING))
-        covered = " ".join(str(modes.covered) for modes in found)
-        quality = [modes.quality for modes in found]
-        print(f"| {name} | {RING_STEPS:,} | {covered} | {min(quality):.1%} to {max(quality):.1%} |", flush=True)
-
-
 def main() -> int:
-    if len(sys.argv) > 2 or not all(a.isdecimal() and int(a) > 0 for a in sys.argv[1:]):
-        print("usage: benchmarks/gan.py [SEEDS], a number of seeds such as 10", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help="digits, ring, precision; all if none is named")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, each on one core")
+    args = parser.parse_args()
+    parts = {"digits": digits, "ring": ring, "precision": lambda over: precision()}
+    if unknown := set(args.parts) - set(parts):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    if min(args.seeds, args.jobs) < 1:
+        parser.error("--seeds and --jobs are 1 or more")
     torch.set_num_threads(1)
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    digits(seeds)
-    ring(seeds)
-    precision()
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+
+        def over(runs: Sequence[Callable[[int], object]]) -> Iterator[list]:
+            """Begin all runs with all seeds; yield the results of one run after the other."""
+            begun = [[pool.submit(run, seed) for seed in range(args.seeds)] for run in runs]
+            return ([future.result() for future in of_seeds] for of_seeds in begun)
+
+        for name in args.parts or parts:
+            parts[name](over)
     return 0
 
 

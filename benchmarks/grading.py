@@ -3,7 +3,8 @@
 Run it by ``.venv/bin/python benchmarks/grading.py [--submissions 8] [--rounds 3]`` on Linux while nothing else runs:
 CPU seconds are those of the whole machine (/proc/stat: user, nice, system), so that no process is overlooked, whoever
 its parent is; what the idle machine and this program use is taken off. Memory is the largest sum of the proportional
-set sizes (PSS: of a page that n processes share each has 1/n) of all processes below this one, looked at every 0.2 s.
+set sizes (PSS: of a page that n processes share each has 1/n) of all processes below this one, looked at every 0.2 s
+(a class: every second).
 
 All get the solved exercises of lecture 1. The peers' notebook is the lecture's set-up and the exercises' cells, and
 after each a cell that compares with the reference on the same inputs as ours; nothing of the rest of the lecture. Ours
@@ -54,7 +55,7 @@ PINS = [
     "notebook==7.6.5",
 ]
 LECTURE, SEED = "01", 5
-LOOK = 0.2  # seconds between looks at memory
+LOOK, LOOK_AT_A_CLASS = 0.2, 1.0  # seconds between looks at memory, each of which takes time itself
 IDLE = 5  # seconds for which the idle machine is measured
 BUSY = 0.1  # CPU seconds a second, above which it isn't idle
 AIM = "aim: at most 0.50 of nbgrader's CPU seconds, sandbox included; at most 0.60 of its memory with 4 at a time"
@@ -144,12 +145,12 @@ def pss(pid: int) -> int:
 
 
 @contextmanager
-def watched_memory() -> Iterator[list[int]]:
+def watched_memory(every: float) -> Iterator[list[int]]:
     """Give a list whose only entry is the largest sum of PSS, in bytes, of the processes below this one."""
     peak, done = [0], threading.Event()
 
     def look() -> None:
-        while not done.wait(LOOK):
+        while not done.wait(every):
             peak[0] = max(peak[0], sum(pss(p.pid) for p in psutil.Process().children(recursive=True)))
 
     thread = threading.Thread(target=look)
@@ -170,9 +171,9 @@ class Cost:
     memory: float
 
 
-def measured(task: Callable, rest: float) -> Cost:
-    """Return what a task took; `rest` is what the idle machine works in a second."""
-    with watched_memory() as peak:
+def measured(task: Callable, rest: float, every: float = LOOK) -> Cost:
+    """Return what a task took; `rest` is what the idle machine works in a second, `every` the time between looks."""
+    with watched_memory(every) as peak:
         cpu, wall = busy(), time.perf_counter()
         task()
         wall = time.perf_counter() - wall
@@ -319,7 +320,7 @@ def compare(folder: Path, count: int, rounds: int) -> None:
 WRONG = """\n\nright_{name}, calls = {name}, []\n\n\ndef {name}(*args):\n    {body}"""
 KINDS = {  # status: (what the function does, how many of a thousand answers)
     "correct": ("", 800),
-    "partial": ("calls.append(0); return right_{name}(*args) if len(calls) == 1 else None", 40),
+    "partial": ("calls.append(0); return right_{name}(*args) if len(calls) < 3 else None", 40),
     "wrong": ("return -1.5", 60),
     "error": ("return right_{name}(*args)[99]", 50),
     "not attempted": ('raise NotImplementedError("Exercise {id}")', 50),
@@ -386,7 +387,7 @@ def grade_class(folder: Path, count: int, jobs: int) -> None:
     with ProcessPoolExecutor(1) as pool:
         planned = pool.submit(make_class, folder, count).result()
     rest, out = idle(), folder / "out"
-    cost = measured(lambda: course(folder, out, jobs), rest)
+    cost = measured(lambda: course(folder, out, jobs), rest, LOOK_AT_A_CLASS)
     statuses = ", ".join(f"{number} {status}" for status, number in check_class(out, planned).items())
     print(f"{count} submissions, {jobs} at a time: {cost.wall:.0f} s, {cost.cpu:.0f} CPU s, peak {cost.memory:.0f} MiB")
     print(f"every answer has the status it must have: {statuses}\ngrades.csv has a row for each student")
