@@ -393,14 +393,17 @@ VARIANCE = "You took s for a variance. Here σ and s are standard deviations: z 
             lambda x, weight, mu, sigma, m, s, eps: elbo_sample(x, weight, mu, sigma**0.5, m, s, eps),
             "You took sigma for a variance: its square is one.",
         ),
-        Mistake(
-            lambda x, weight, mu, sigma, m, s, eps: elbo_of_parts(
-                s,
-                kl_to_prior(m, s)
-                + (x - (m + s * eps) @ weight.T - mu).square().sum(-1) * (0.5 / sigma - 0.5 / sigma**2),
-                x, weight, mu, sigma, m, eps,
-            ),
-            "Your squared error is divided by 2σ; the density has 2σ² there.",
+        *(
+            Mistake(
+                lambda x, weight, mu, sigma, m, s, eps, divisor=divisor: elbo_of_parts(
+                    s,
+                    kl_to_prior(m, s)
+                    + (x - (m + s * eps) @ weight.T - mu).square().sum(-1) * (1 / divisor(sigma) - 0.5 / sigma**2),
+                    x, weight, mu, sigma, m, eps,
+                ),
+                f"Your squared error is divided by {name}; the density has 2σ² there.",
+            )
+            for name, divisor in {"2σ": lambda s: 2 * s, "σ": lambda s: s, "σ²": lambda s: s**2}.items()
         ),
         Mistake(
             lambda x, weight, mu, sigma, m, s, eps: elbo_of_parts(
