@@ -8,6 +8,7 @@ import collections
 import importlib.util
 import json
 import math
+import pkgutil
 import warnings
 from decimal import Decimal
 from fractions import Fraction
@@ -20,6 +21,7 @@ import torch
 
 from course_tools.grading.inside import exchange, harness
 from course_tools.grading.judge.judging import outcome_of
+from course_utils import exercises
 from course_utils.calls import fresh
 from course_utils.exercises.checking import PARTIAL, earned, problem
 from course_utils.guard import own_functions
@@ -64,6 +66,11 @@ def in_the_grader(id: str, function, seed: int) -> list:
             expected = exercise.reference(*fresh(case.args))
             outcomes.append(outcome_of(json.loads(json.dumps(sent)), exercise, case, expected))
     return outcomes
+
+
+def test_every_lecture_has_answers():
+    modules = {info.name for info in pkgutil.iter_modules(exercises.__path__) if info.name != "checking"}
+    assert set(ANSWERS) == modules
 
 
 @pytest.mark.parametrize("id", EXERCISES)
