@@ -220,7 +220,7 @@ def test_one_of_anything_is_singular():
     for words in (
         "1 submission ",
         "1 written answer to mark",
-        "0 need an eye",
+        "0 rows to look at",
         "0 similar pairs",
         "of 1 point, 1 student.",
     ):

@@ -41,8 +41,8 @@ SIGNS = {
 KINDS = {"correct": "good", "partial": "part", "not attempted": "none", "missing": "none", "infrastructure": "ours"}
 MEANINGS = {
     "correct": "Every call gave what was expected.",
-    "partial": "Some of the calls gave what was expected, and earned their share of the points. Start with the first "
-    "row marked ✗.",
+    "partial": "Some of the calls gave what was expected, and earned their share of a third of the points; all are for "
+    "an answer that passes every call. Start with the first row marked ✗.",
     "wrong": "The calls ran, but none gave what was expected. Start with the first row: compare what came back "
     "with what was expected.",
     "error": "Your code stopped with an error. Restart the kernel, run all cells from the top, and call your function "
