@@ -15,7 +15,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from course_tools.grading.book.beside import SOLUTION
+from course_tools.grading.book.beside import FUNCTION
 from course_tools.grading.book.concerns import groups
 from course_tools.grading.book.entries import Entry, mixed
 from course_tools.grading.book.records import STATUSES, Call, Result, Written
@@ -258,8 +258,8 @@ def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pa
     """Return the class on one page: points, exercises, submissions that need an eye, pairs of similar answers."""
     all_unsandboxed = all(entry.record.isolation == "unsandboxed" for entry in everyone)
     listed = groups(everyone, absent, all_unsandboxed)
-    ours = [pair for pair in pairs if SOLUTION in pair.students]
-    theirs = [pair for pair in pairs if SOLUTION not in pair.students]
+    ours = [pair for pair in pairs if pair.students[1].startswith(FUNCTION)]
+    theirs = [pair for pair in pairs if pair not in ours]
     return render(
         "instructor.html",
         everyone=everyone,
@@ -276,6 +276,7 @@ def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pa
         labels={entry.key: entry.label for entry in everyone},
         pairs=theirs[:PAIRS_SHOWN],
         pairs_left_out=len(theirs[PAIRS_SHOWN:]),
-        like_ours=ours,
+        like_ours=ours[:PAIRS_SHOWN],
+        like_ours_left_out=len(ours[PAIRS_SHOWN:]),
         thresholds=(LIKENESS, EVIDENCE),
     )
