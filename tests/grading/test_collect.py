@@ -16,6 +16,7 @@ from course_tools.grading.book import records
 from course_tools.grading.hand_in import collect as collecting
 from course_tools.grading.hand_in import download as download_module
 from course_tools.grading.hand_in.collect import collect, describe
+from course_tools.grading.hand_in.roster import read_students
 
 LECTURES = ("01_kl_and_elbo", "02_vae")
 DAY = (2025, 3, 4, 10, 0, 0)
@@ -767,6 +768,15 @@ def test_a_notebook_in_a_zip_is_taken(download, root, tmp_path, inside):
         other = {"a": "bob/02_vae.ipynb"}.get(name[:1] if "/" in name else "", "bob_2_3_02_vae.ipynb")
         collect(download({name: content, other: "Bob"}, folder.name + "-d"), folder, "02", root)
         assert sorted(submissions(folder).values()) == sorted([BOOK, "Bob"])
+
+
+def test_the_table_has_the_name_that_canvas_gave_to_a_zip(download, root, tmp_path):
+    """Canvas takes a page of feedback back by it."""
+    inside = packed(**{"hw/ada_7_8_02_vae.ipynb": BOOK})
+    files = {"class_3_4_of_2026/ada_1_2_hw.zip": inside, "class_3_4_of_2026/bob_2_3_02_vae.ipynb": BOOK}
+    collect(download(files), tmp_path / "out", "02", root)
+    rows = read_students(tmp_path / "out" / "students.csv")
+    assert [row.file for row in rows.values()] == ["ada_1_2_hw.zip", "bob_2_3_02_vae.ipynb"]
 
 
 def test_the_notebook_of_the_lecture_in_a_zip_is_taken(download, root, tmp_path):

@@ -11,7 +11,7 @@ from course_tools.grading.book.corrections import Correction
 from course_tools.grading.book.entries import entries
 from course_tools.grading.book.marking import Task, marking_page
 from course_tools.grading.book.records import STATUSES, Call, Error, Record, Result, Written
-from course_tools.grading.book.similarity import similar_pairs
+from course_tools.grading.book.similarity import Alike, Pair, similar_pairs
 from course_tools.grading.book.written import Mark
 from course_tools.grading.hand_in.roster import Student
 from course_tools.grading.visible import visible
@@ -220,11 +220,22 @@ def test_one_of_anything_is_singular():
     for words in (
         "1 submission ",
         "1 written answer to mark",
-        "0 need an eye",
+        "0 rows to look at",
         "0 similar pairs",
         "of 1 point, 1 student.",
     ):
         assert words in text
+
+
+def test_who_has_what_the_course_has_is_shown_apart_from_pairs_of_students():
+    sources = {"ada": "the course's own solution", "bob": "the course's own gan.f", "eve": "zoe in 2025"}
+    everyone = entries([submission(name) for name in sources], {}, {})
+    pairs = [Pair(both, (Alike("1.1", 0.9, 20, ("mine", "theirs")),)) for both in sources.items()]
+    text = " ".join(Page(pages.instructor_page(everyone, {}, pairs)).text.split())
+    students, courses = text.split("Like what the course has itself")
+    assert "1 similar pair" in text and "eve and zoe in 2025 · 1.1 (90 %)" in students
+    assert "2 pairs" in courses and "own gan.f" not in students
+    assert "ada and the course's own solution · 1.1 (90 %)" in courses and "bob and the course's own gan.f" in courses
 
 
 def test_the_hint_is_not_said_twice():

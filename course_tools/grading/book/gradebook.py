@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 
 from course_tools.files import atomically
 from course_tools.grading.book import pages
-from course_tools.grading.book.beside import answers_in, cells_in, solutions
+from course_tools.grading.book.beside import answers_in, cells_in, functions, solutions
 from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed, state
 from course_tools.grading.book.exports import canvas, feedback_zip, for_canvas, for_moodle, grades, moodle
@@ -86,7 +86,8 @@ def files_of(
 ) -> dict[Path, str | bytes]:
     """Return path → content of the tables for spreadsheets and imports, of the pages, and last of published.json."""
     feedback = [(entry, well_formed(pages.feedback_page(entry))) for entry in everyone]
-    beside = solutions(lecture) | {name: own for folder in settings.beside for name, own in answers_in(folder).items()}
+    beside = solutions(lecture) | functions(lecture)
+    beside |= {name: own for folder in settings.beside for name, own in answers_in(folder).items()}
     asked = tasks(lecture, read_rubrics(out / RUBRIC))
     pairs = similar_pairs([entry.record for entry in everyone], stubs_of(cells_in(lecture)), beside)
     return {

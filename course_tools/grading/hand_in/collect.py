@@ -173,6 +173,13 @@ def people_in(student: Student) -> list[tuple[str, str]]:
     return [(system, id) for system, id in ids.items() if id] or [("name", student.name)]
 
 
+def downloaded(handed: Handed) -> str:
+    """Return the name that the platform gave to a file; on Canvas, where it has ids, that of the zip around it."""
+    names = ((part, CANVAS.fullmatch(part)) for part in handed.member.parts)
+    found = (part for part, match in names if match and handed.person[1] in (match["user"], match["anonymous"]))
+    return next(found, handed.member.parts[-1])
+
+
 def row_of(handed: Handed, before: Student | None, problem: str = "") -> Student:
     """Return a student's row of students.csv; of the row before, ids and the columns that someone added stay."""
     before = before or Student()
@@ -181,7 +188,7 @@ def row_of(handed: Handed, before: Student | None, problem: str = "") -> Student
     name = shown(id if system == "name" else handed.name).strip()
     more = {**before.more, **({PROBLEM: problem} if problem or PROBLEM in before.more else {})}
     known = replace(before, **ids, late=handed.late, handed_in=handed.handed_in, more=more)
-    return replace(known, name=name, file=shown(handed.member.parts[-1]).strip())
+    return replace(known, name=name, file=shown(downloaded(handed)).strip())
 
 
 def key_in(handed: Handed, rows: Mapping[str, Student]) -> str | None:
