@@ -334,7 +334,7 @@ def test_names_are_found_again_without_being_given_again(out):
     assert rows(out / "grades.csv")["ada"]["name"] == "Ada L."
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1", "\n=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1", "\n=1", "'=1", "''-1"])
 def test_no_cell_is_a_formula(out, text):
     assert escape(text)[0] == "'"
     assert unescape(escape(text)) == text
