@@ -10,6 +10,7 @@ from course_tools.grading.book.corrections import Correction, Corrections
 from course_tools.grading.book.late import Lateness, Policy, lateness_of
 from course_tools.grading.book.records import Record, worth_of
 from course_tools.grading.book.tables import counted
+from course_tools.grading.book.wording import flagged
 from course_tools.grading.book.written import Mark, Marks, Open, not_found, points_of
 from course_tools.grading.hand_in.roster import TABLE, Student, find_student
 from course_tools.grading.hand_in.submission import BY_NAME
@@ -141,8 +142,8 @@ def together(noticed: Iterable[tuple[str, str]], everything: Iterable[str]) -> l
 
 def flags_of(record: Record) -> list[str]:
     """Return what was noticed of a submission's answers, with the exercises' numbers before it."""
-    lines = together(((id, flag) for id, r in record.exercises.items() for flag in r.flags), record.exercises)
-    return [f"{line} (metadata missing)" if line == f"{EVERYWHERE}: {BY_NAME}" else line for line in lines]
+    lines = together(((id, flagged(flag)) for id, r in record.exercises.items() for flag in r.flags), record.exercises)
+    return [f"{line} (metadata missing)" if line == f"{EVERYWHERE}: {flagged(BY_NAME)}" else line for line in lines]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -116,8 +116,8 @@ class Row:
 
 def which_cell(result: Result) -> str:
     """Return, for the student, that several cells define the function and which was graded; else nothing."""
-    found = next(filter(None, (re.match(r"(\d+) cells define (\w+)", flag) for flag in result.flags)), None)
-    return f"{found[1]} cells of your notebook define {found[2]}; the one shown here was graded." if found else ""
+    found = next((flag.words for flag in result.flags if flag.kind == "several cells"), None)
+    return "{} cells of your notebook define {}; the one shown here was graded.".format(*found) if found else ""
 
 
 def rows_of(result: Result) -> list[Row]:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 
 from course_tools.grading.book.records import Call, Error, Result
 from course_tools.grading.hand_in.release import MODULES
-from course_tools.grading.hand_in.submission import Submission, tokens_of
+from course_tools.grading.hand_in.submission import Flag, Submission, tokens_of
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import PARAMETERS, Assignment
@@ -42,7 +42,6 @@ HARNESS = "from course_tools.grading.inside import harness as _harness"
 JOINT_SECONDS = 10.0  # for an exercise while all run together; alone it has its whole time
 BESIDE = 0.4  # of an exercise's time, at most, for what stands in its cell beside the function
 NOT_SHOWN = "not shown, since the course's answer to another exercise ran beside it"
-CALLS_OWN = "calls the course's own"
 MENTIONED = 3  # statements that were skipped
 
 
@@ -182,14 +181,14 @@ def first_cause(skipped: list[tuple[str, str, str]], exercise: Exercise) -> tupl
     return next((one for one in skipped if re.search(rf"\b{exercise.function}\b", one[0])), skipped[0])
 
 
-def flags_of(status: str, skipped: list[tuple[str, str, str]], lent: list[str], own: set[str]) -> list[str]:
+def flags_of(status: str, skipped: list[tuple[str, str, str]], lent: list[str], own: set[str]) -> list[Flag]:
     """Return what the instructor should know of how an answer ran; nothing of one that is right all the same."""
     if status in ("correct", "not attempted"):
         return []
-    flags = [f"{CALLS_OWN} {', '.join(sorted(own))}"] if own else []
-    flags += [f"skipped `{shorten(line)}` ({shorten(kind)})" for line, kind, _ in skipped[:MENTIONED]]
-    flags += [f"and {len(skipped) - MENTIONED} more statements"] if len(skipped) > MENTIONED else []
-    return flags + ([f"needs other cells of the notebook, for {', '.join(map(shorten, lent[:10]))}"] if lent else [])
+    flags = [Flag("course's own", (", ".join(sorted(own)),))] if own else []
+    flags += [Flag("skipped", (shorten(line), shorten(kind))) for line, kind, _ in skipped[:MENTIONED]]
+    flags += [Flag("more skipped", (str(len(skipped) - MENTIONED),))] if len(skipped) > MENTIONED else []
+    return flags + ([Flag("lent", (", ".join(map(shorten, lent[:10])),))] if lent else [])
 
 
 def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str) -> Result:
@@ -305,7 +304,7 @@ def concealed(result: Result, exercise: Exercise) -> Result:
         call.got = call.got and NOT_SHOWN
         call.advice = call.advice if call.advice in fixed or not call.advice else f"Hint: {exercise.hint}"
     result.error, result.printed = bare(result.error), ""
-    result.flags = [flag for flag in result.flags if flag.startswith(CALLS_OWN)]  # those of cells quote the kernel
+    result.flags = [flag for flag in result.flags if flag.kind == "course's own"]  # those of cells quote the kernel
     return result
 
 
@@ -346,7 +345,7 @@ class Alone:
         result = in_own_words(result_of(exercise, self.assignment, run, source), self.submission)
         ours = [other for other in before if before[other] != self.submission.answers.get(other)]
         result = concealed(result, exercise) if ours else result
-        result.flags += [f"ran after the course's answer to {other}" for other in ours]
+        result.flags += [Flag("ran after", (other,)) for other in ours]
         return result
 
 
