@@ -390,6 +390,10 @@ VARIANCE = "You took s for a variance. Here σ and s are standard deviations: z 
             VARIANCE,
         ),
         Mistake(
+            lambda x, weight, mu, sigma, m, s, eps: elbo_sample(x, weight, mu, sigma, m, (0.5 * s).exp(), eps),
+            "You took s for a logarithm of a variance, as encoders give it. Here s is the standard deviation itself.",
+        ),
+        Mistake(
             lambda x, weight, mu, sigma, m, s, eps: elbo_sample(x, weight, mu, sigma**0.5, m, s, eps),
             "You took sigma for a variance: its square is one.",
         ),
@@ -500,6 +504,10 @@ def leave_one_out(values: Tensor, z: Tensor, mu: Tensor, sigma: float) -> Tensor
         Mistake(
             lambda values, z, mu, sigma: leave_one_out(values, z, mu, sigma) * sigma**2,
             "The baseline is right. The score of a Gaussian is (z − μ)/σ²: the σ² is missing.",
+        ),
+        Mistake(
+            lambda values, z, mu, sigma: leave_one_out(values, z, mu, sigma) / 2,
+            "The baseline is right. The score is a derivative, and that of (z − μ)²/(2σ²) has no ½: see hint 1.",
         ),
         Mistake(
             lambda values, z, mu, sigma: (values - values.mean())[:, None] * (z - mu) / sigma**2,

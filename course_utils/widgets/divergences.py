@@ -384,8 +384,9 @@ def log_posterior_of(state: State) -> Tensor:
 
 def best_q(state: State) -> State:
     """Return mu and sigma of the local optimum that descent finds from the present q: reverse KL to the posterior."""
-    fit = D.fit_gaussian(log_posterior_of(state), Z, "reverse", state["mu"], state["sigma"], steps=300, lr=0.1)
-    return {"mu": float(fit.mu.clamp(*MU_Q)), "sigma": float(fit.sigma.clamp(*SIGMA_Q))}
+    start = torch.tensor([[state["mu"], math.log(state["sigma"])]], dtype=Z.dtype)
+    mu, log_sigma = descend(log_posterior_of(state), "reverse", start, Z)[-1, 0]
+    return {"mu": float(mu.clamp(*MU_Q)), "sigma": float(log_sigma.exp().clamp(*SIGMA_Q))}
 
 
 def make_elbo_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]:

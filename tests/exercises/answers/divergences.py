@@ -399,6 +399,10 @@ WRONG = {
             ) + ((m + s * eps).detach() - (m + s * eps)).sum(-1),
             "with respect to `m` it has the gradient",
         ),
+        "s is a logarithm of a variance": (
+            lambda x, weight, mu, sigma, m, s, eps: elbo(x, weight, mu, sigma, m, (s / 2).exp(), eps),
+            "for a logarithm of a variance",
+        ),
         "s is a variance": (
             lambda x, weight, mu, sigma, m, s, eps: elbo(x, weight, mu, sigma, m, s.sqrt(), eps),
             "You took s for a variance",
@@ -445,6 +449,9 @@ WRONG = {
     "1.7": {
         "divided by sigma": (
             lambda values, z, mu, sigma: leave_one_out_by_mask(values, z, mu, sigma) * sigma, "The baseline is right."
+        ),
+        "2 sigma² for sigma²": (
+            lambda values, z, mu, sigma: leave_one_out_by_mask(values, z, mu, sigma) / 2, "The baseline is right."
         ),
         "2 sigma for sigma²": (
             lambda values, z, mu, sigma: leave_one_out_by_mask(values, z, mu, sigma) * sigma / 2, "baseline of its own"
