@@ -15,7 +15,7 @@ from course_tools.grading.book.records import STOPPED, Error, Result
 from course_tools.grading.book.tables import counted
 from course_tools.grading.book.wording import met_errors, unknown_name
 from course_tools.grading.book.written import not_found
-from course_tools.grading.hand_in.roster import Student
+from course_tools.grading.hand_in.roster import BESIDE, Student
 from course_tools.grading.hand_in.submission import BY_NAME
 
 UNTOUCHED = ("not attempted", "missing")
@@ -27,6 +27,12 @@ LACKING = re.compile(  # of an exception's type or text: what a student's machin
     r"|\bM[Pp][Ss]\b|mps|Triton|[Cc]ompiler|Inductor|dynamo|module '[\w.]+' has no attribute"
 )
 MERE = ("uses ", "ran after ", BY_NAME)  # flags by which no student loses points
+EXPLAINING = (
+    "skipped ",
+    "and ",
+    "needs ",
+    "imports ",
+)  # flags that stand beside the error they explain, if there is one
 FLAGS = (  # what a flag begins with, and what its group is called
     (r"(uses|calls) (course_utils|the course)", "uses the course's own functions"),
     (r"\d+ cells define", "several cells define the function: the last was graded"),
@@ -142,6 +148,10 @@ def whole(entry: Entry) -> Iterator[Concern]:
         yield Concern(why, lost=entry.possible - entry.earned)
     if said := entry.student.more.get("problem", ""):
         yield Concern("not all that was handed in was graded", said, lost=entry.possible - entry.earned)
+    looked = {*entry.marks, *entry.corrections}
+    owed = sum(entry.worth[id] for id, points in entry.points.items() if points == 0 and id not in looked)
+    if (files := entry.student.more.get(BESIDE, "")) and owed:
+        yield Concern("files of other kinds came beside the notebook", files, lost=owed)
     if not record.problem:
         for id in filter(entry.lost, entry.questions):
             yield Concern("no cell of a written answer was found", str(not_found(id)), lost=entry.questions[id])
@@ -166,16 +176,19 @@ def in_general(flag: str) -> str:
 
 def by_exercise(entry: Entry) -> Iterator[Concern]:
     """Yield what was noticed of single answers, each text once with its exercises; not where a person looked."""
-    seen = {id: result for id, result in entry.record.exercises.items() if id not in entry.corrections}
     all_untouched = all(result.status in UNTOUCHED for result in entry.record.exercises.values())
     found: dict[tuple[str, str], list[str]] = {}
-    for id, result in seen.items():
-        reason, detail = trouble(result)
-        if reason and not (result.status == "missing" and all_untouched):
-            found.setdefault((reason, detail), []).append(id)
     flags: dict[tuple[str, str], list[str]] = {}
     for id, result in entry.record.exercises.items():
-        for flag in dict.fromkeys(result.flags):
+        reason, detail = trouble(result) if id not in entry.corrections else ("", "")
+        said = list(dict.fromkeys(result.flags))
+        if reason not in ("", NOTHING):
+            explained = [flag for flag in said if flag.startswith(EXPLAINING)]
+            said = [flag for flag in said if flag not in explained]
+            detail = "; ".join([detail or reason, *explained]) if explained else detail
+        if reason and not (result.status == "missing" and all_untouched):
+            found.setdefault((reason, detail), []).append(id)
+        for flag in said:
             flags.setdefault((in_general(flag), flag), []).append(id)
     for table, honest in ((found, True), (flags, False)):
         for (reason, detail), ids in table.items():
