@@ -873,6 +873,19 @@ def test_a_second_notebook_that_was_worked_on_is_named(download, with_handout, t
     assert table(tmp_path / "out")["bo"]["problem"] == ""
 
 
+def test_files_of_other_kinds_beside_a_notebook_are_named(download, root, tmp_path):
+    scans = {f"cy/{number}.jpg": "x" for number in range(7)}
+    files = {"ada/02_vae.ipynb": BOOK, "ada/answers.PDF": "%PDF", "ada/data.csv": "x", "bo/02_vae.ipynb": BOOK}
+    files |= {"cy/02_vae.ipynb": BOOK, "di/hw.zip": packed(**{"02_vae.ipynb": BOOK}), **scans}
+    report = collect(download(files), tmp_path / "out", "02", root)
+    told = {key: row["beside"] for key, row in table(tmp_path / "out").items()}
+    assert told == {"ada": "answers.PDF", "bo": "", "cy": "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more", "di": ""}
+    assert "Beside a notebook, left where they are (8):\n  ada: ada/answers.PDF\n" in describe(report)
+    again = download({"ada/02_vae.ipynb": BOOK, "bo/02_vae.ipynb": BOOK}, "later")
+    collect(again, tmp_path / "out", "02", root)
+    assert table(tmp_path / "out")["ada"]["beside"] == ""
+
+
 def test_a_students_own_modules_stay_beside_the_notebook(download, root, tmp_path):
     inside = packed(**{"hw/02_vae.ipynb": BOOK, "hw/my-tools.py": "y = 2"})
     path = download({"ada/02_vae.ipynb": BOOK, "ada/sub/helpers.py": "x = 1", "bob/hw.zip": inside})

@@ -182,6 +182,21 @@ def test_every_kind_of_flag_has_a_text():
     assert set(re.findall(r'\bFlag\("([^"]+)"', sources)) == set(FLAGS) >= set(concerns.MERE)
 
 
+def test_what_explains_an_error_stands_beside_it_and_not_in_a_list_of_its_own():
+    flags = [Flag("skipped", ("import numpy as np", "ModuleNotFoundError")), Flag("lent", ("f",))]
+    explained = ["skipped `import numpy as np` (ModuleNotFoundError)", "needs other cells of the notebook, for f"]
+    record = submission(result("error", UNKNOWN, flags=[*flags, Flag("course's own", ("x",))]), result("correct"))
+    assert why(record) == [
+        f"1.1: NameError: name 'np' is not defined; {'; '.join(explained)}",
+        "1.1: calls the course's own x",
+    ]
+    silent = result("wrong", flags=flags[:1])
+    silent.source = "def f(): ..."
+    assert why(submission(silent, result("correct"))) == [f"1.1: {explained[0]}"]
+    same = [result("error", UNKNOWN, flags=flags[:1]), result("error", UNKNOWN)]
+    assert len(why(submission(*same))) == 2
+
+
 def test_the_most_points_at_stake_come_first_and_what_is_quiet_last():
     wrong = result("wrong")
     wrong.source = "def f(): ..."
@@ -224,3 +239,12 @@ def test_what_could_not_be_taken_of_a_submission_is_named_beside_its_grade():
     assert why(submission(result("correct")), student) == ["a later version can't be graded: final.pdf"]
     (group,) = groups(class_of(1, result("correct")), {"zoe": Student("Zoe", more={"problem": "a PDF"})}, False)
     assert (group.reason, group.rows[0].why) == ("named in students.csv, but not graded", "a PDF")
+
+
+def test_files_beside_a_notebook_are_named_where_something_earned_nothing():
+    student = Student("Ada", more={"beside": "answers.pdf"})
+    assert why(submission(result("correct"), answer="Because."), student) == []
+    assert why(submission(result("correct")), student, marks={("ada", "1.9"): Mark(0.0)}) == []
+    (entry,) = entries([submission(result("correct"), result("not attempted"))], {"ada": student}, {})
+    (concern,) = noticed(entry, False)
+    assert (str(concern), concern.lost) == ("answers.pdf", 6.0)

@@ -15,7 +15,7 @@ from course_tools.grading.book.records import STOPPED, Error, Result
 from course_tools.grading.book.tables import counted
 from course_tools.grading.book.wording import flagged, in_general, met_errors, unknown_name
 from course_tools.grading.book.written import not_found
-from course_tools.grading.hand_in.roster import Student
+from course_tools.grading.hand_in.roster import BESIDE, Student
 from course_tools.grading.hand_in.submission import BY_NAME, Flag
 
 UNTOUCHED = ("not attempted", "missing")
@@ -27,6 +27,7 @@ LACKING = re.compile(  # of an exception's type or text: what a student's machin
     r"|\bM[Pp][Ss]\b|mps|Triton|[Cc]ompiler|Inductor|dynamo|module '[\w.]+' has no attribute"
 )
 MERE = ("by name", "course's own", "ran after")  # kinds of flags by which no student loses points
+EXPLAINING = ("skipped", "more skipped", "lent", "own module")  # kinds that stand beside an error, if there is one
 NO_PYTHON = ("SyntaxError", "IndentationError", "TabError")
 
 
@@ -135,6 +136,10 @@ def whole(entry: Entry) -> Iterator[Concern]:
         yield Concern(why, lost=entry.possible - entry.earned)
     if said := entry.student.more.get("problem", ""):
         yield Concern("not all that was handed in was graded", said, lost=entry.possible - entry.earned)
+    looked = {*entry.marks, *entry.corrections}
+    owed = sum(entry.worth[id] for id, points in entry.points.items() if points == 0 and id not in looked)
+    if (files := entry.student.more.get(BESIDE, "")) and owed:
+        yield Concern("files of other kinds came beside the notebook", files, lost=owed)
     if not record.problem:
         for id in filter(entry.lost, entry.questions):
             yield Concern("no cell of a written answer was found", str(not_found(id)), lost=entry.questions[id])
@@ -151,16 +156,18 @@ def whole(entry: Entry) -> Iterator[Concern]:
 
 def by_exercise(entry: Entry) -> Iterator[Concern]:
     """Yield what was noticed of single answers, each text once with its exercises; not where a person looked."""
-    seen = {id: result for id, result in entry.record.exercises.items() if id not in entry.corrections}
     all_untouched = all(result.status in UNTOUCHED for result in entry.record.exercises.values())
     found: dict[tuple[str, str], list[str]] = {}
-    for id, result in seen.items():
-        reason, detail = trouble(result)
-        if reason and not (result.status == "missing" and all_untouched):
-            found.setdefault((reason, detail), []).append(id)
     flags: dict[Flag, list[str]] = {}
     for id, result in entry.record.exercises.items():
-        for flag in dict.fromkeys(result.flags):
+        reason, detail = trouble(result) if id not in entry.corrections else ("", "")
+        said = list(dict.fromkeys(result.flags))
+        if reason not in ("", NOTHING) and (explained := [flag for flag in said if flag.kind in EXPLAINING]):
+            said = [flag for flag in said if flag not in explained]
+            detail = "; ".join([detail or reason, *map(flagged, explained)])
+        if reason and not (result.status == "missing" and all_untouched):
+            found.setdefault((reason, detail), []).append(id)
+        for flag in said:
             flags.setdefault(flag, []).append(id)
     reasons = [(reason, detail, None, ids) for (reason, detail), ids in found.items()]
     reasons += [(in_general(flag), flagged(flag), flag, ids) for flag, ids in flags.items()]

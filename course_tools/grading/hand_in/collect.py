@@ -19,6 +19,7 @@ from course_tools.grading.hand_in.folder import handout
 from course_tools.grading.hand_in.layouts import CANVAS, Handed, is_notebook, place
 from course_tools.grading.hand_in.opening import cells_of, is_untouched, without_outputs
 from course_tools.grading.hand_in.roster import (
+    BESIDE,
     TABLE,
     Student,
     enrol,
@@ -34,6 +35,9 @@ LONGEST = 120  # bytes of a student's key
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 FOREIGN = (*ARCHIVES, ".pdf", ".html", ".htm", ".py", ".md", ".doc", ".docx", ".odt", ".png", ".jpg", ".jpeg", ".csv")
 MODULES = 50  # files of a student's own that are kept beside the notebook
+PAPERS = (*ARCHIVES, ".pdf", ".html", ".htm", ".md", ".txt", ".tex", ".rtf", ".doc", ".docx", ".odt", ".pages")
+PICTURES = (".png", ".jpg", ".jpeg", ".heic", ".tif", ".tiff")
+NAMED = 5  # files that the table names of one student
 PROBLEM = "problem"  # the column of students.csv that says why a student has no submission, or which was not taken
 
 
@@ -48,6 +52,7 @@ class Report:
     unchanged: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     superseded: list[tuple[str, str]] = field(default_factory=list)
+    beside: list[tuple[str, str]] = field(default_factory=list)  # of other kinds, beside a notebook
     unplaced: list[tuple[str, str]] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)  # of the roster: who handed in nothing
 
@@ -180,13 +185,14 @@ def downloaded(handed: Handed) -> str:
     return next(found, handed.member.parts[-1])
 
 
-def row_of(handed: Handed, before: Student | None, problem: str = "") -> Student:
+def row_of(handed: Handed, before: Student | None, problem: str = "", beside: str = "") -> Student:
     """Return a student's row of students.csv; of the row before, ids and the columns that someone added stay."""
     before = before or Student()
     system, id = handed.person
     ids = {"login" if system == "login" else f"{system}_id": shown(id).strip()} if system != "name" else {}
     name = shown(id if system == "name" else handed.name).strip()
-    more = {**before.more, **({PROBLEM: problem} if problem or PROBLEM in before.more else {})}
+    said = {PROBLEM: problem, BESIDE: beside}
+    more = {**before.more, **{column: text for column, text in said.items() if text or column in before.more}}
     known = replace(before, **ids, late=handed.late, handed_in=handed.handed_in, more=more)
     return replace(known, name=name, file=shown(downloaded(handed)).strip())
 
@@ -278,6 +284,7 @@ class Choice:
     problem: str = ""
     others: tuple[Handed, ...] = ()
     modules: tuple[Handed, ...] = ()  # the student's own .py files
+    beside: tuple[Handed, ...] = ()  # what a person may read: a PDF, a picture
 
 
 def read_version(handed: Handed) -> tuple[bytes, str]:
@@ -291,6 +298,16 @@ def read_version(handed: Handed) -> tuple[bytes, str]:
     return (b"", f"larger than {LARGEST // 2**20} MiB") if len(content) > LARGEST else (content, "")
 
 
+def is_beside(handed: Handed, best: Handed) -> bool:
+    """Tell whether a file of another kind beside the notebook that counts may hold answers, such as a scan.
+
+    The zip that the notebook was in does not, nor Blackboard's note.
+    """
+    note = handed.refused and handed.person[0] == "login"
+    packed = best.member.parts[: len(handed.member.parts)] == handed.member.parts
+    return handed.file.lower().endswith((*PAPERS, *PICTURES)) and not (is_book(handed) or packed or note)
+
+
 def choose(handed: list[Handed], report: Report, lectures: list[str], given: frozenset[str]) -> Choice:
     """Return what counts of one person's files; put those that do not into the report."""
     told = {path for path, _ in report.unplaced}
@@ -302,7 +319,7 @@ def choose(handed: list[Handed], report: Report, lectures: list[str], given: fro
         return Choice(last, f"{shown(last.file)}: {reason}")
     others = tuple(h for h in handed if h is not best and is_book(h) and not h.member.fault)
     modules = tuple(h for h in handed if h.file.lower().endswith(".py") and not h.member.fault)
-    return Choice(best, "", others, modules)
+    return Choice(best, "", others, modules, tuple(h for h in handed if is_beside(h, best)))
 
 
 def unlike(choice: Choice, given: frozenset[str]) -> str:
@@ -331,10 +348,13 @@ def put(key: str, choice: Choice, rows: dict[str, Student], report: Report, give
             rows[key] = row_of(handed, row, problem)
         return
     if store(key, handed, content, row, report):
-        rows[key] = row_of(handed, row, unlike(choice, given))
+        names = [shown(other.file) for other in choice.beside]
+        beside = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        rows[key] = row_of(handed, row, unlike(choice, given), beside)
         for module in choice.modules[:MODULES]:
             atomically(report.out / key / f"{safe(Path(module.file).stem) or 'module'}.py", read_version(module)[0])
     report.superseded += [(key, other.member.path) for other in choice.others]
+    report.beside += [(key, other.member.path) for other in choice.beside]
 
 
 def collect_members(
@@ -424,6 +444,9 @@ def describe(report: Report) -> str:
     if report.superseded:
         lines.append(f"Not taken, since another version counts ({len(report.superseded)}):")
         lines += [f"  {student}: {shown(file)}" for student, file in report.superseded]
+    if report.beside:
+        lines.append(f"Beside a notebook, left where they are ({len(report.beside)}):")
+        lines += [f"  {student}: {shown(file)}" for student, file in report.beside]
     if report.unplaced:
         lines.append(f"COULD NOT BE PLACED ({len(report.unplaced)}):")
         lines += [f"  {shown(file)}: {shown(reason)}" for file, reason in report.unplaced]

@@ -59,19 +59,24 @@ def send(value) -> None:
     display({MIME: json.dumps(value)}, raw=True)
 
 
-def define(id: str, source: str, namespace: dict, seconds: float, only: str = "") -> None:
-    """Run the cell of an answer, or of it only what the function `only` needs; send what was skipped and what lent."""
+def define(id: str, source: str, namespace: dict, seconds: float, function: str, only: bool = False) -> None:
+    """Run the cell of an answer, or `only` what its function needs; send what was skipped and what lent.
+
+    Where the cell binds data to the function's name later, such as ``losses = []``, the function stays.
+    """
     from IPython import get_ipython
 
     compile = get_ipython().compile
     answers = [cell for other, cell in notebook["answers"].items() if other != id]
     bench = statements.Bench(
-        namespace, [notebook["others"], answers, notebook["lecture"]], seconds, compile.cache, compile
+        namespace, [notebook["others"], answers, notebook["lecture"]], seconds, compile.cache, compile, function
     )
     if only:
-        statements.run_needed(bench, source, only)
+        statements.run_needed(bench, source, function)
     else:
         statements.run_cell(bench, source)
+    if bench.whole is not None:
+        namespace[function] = bench.whole
     send({"skipped": bench.skipped, "lent": [name for name in dict.fromkeys(bench.lent) if name not in bench.own]})
 
 

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import CodeType
 
@@ -83,11 +83,21 @@ def bound(node: ast.stmt) -> Iterator[str]:
         case ast.Expr(value=ast.Call(func=ast.Attribute() as method)):
             yield from root(method)
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt):
+        if isinstance(child, ast.expr):
+            yield from (part.target.id for part in ast.walk(child) if isinstance(part, ast.NamedExpr))
+        elif isinstance(child, ast.stmt):
             yield from bound(child)
         elif isinstance(child, ast.ExceptHandler):
             for inner in child.body:
                 yield from bound(inner)
+
+
+def from_stars(statement: Statement, name: str) -> Iterator[Statement]:
+    """Yield the import of one name from each module of which a statement imports everything."""
+    for node in ast.walk(statement.node):
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            one = ast.copy_location(ast.ImportFrom(node.module, [ast.alias(name)], node.level), node)
+            yield replace(statement, node=ast.fix_missing_locations(one), lent=True, tried=False)
 
 
 def loaded(code: CodeType) -> set[str]:
@@ -162,6 +172,7 @@ class Bench:
     """Where statements run: a namespace, pools of cells to lend from, the time that they have.
 
     Names in `own` are provided even where they are bound already, since the answer's own cell binds them anew.
+    `whole` is what the name `function` was bound to last that can be called.
     """
 
     namespace: dict
@@ -169,6 +180,8 @@ class Bench:
     seconds: float
     register: Callable[[str], str]
     compile: Callable
+    function: str = ""
+    whole: Callable | None = None
     own: frozenset[str] = frozenset()
     skipped: list[tuple[str, str, str]] = field(default_factory=list)  # line, type and text of the error
     lent: list[str] = field(default_factory=list)  # names
@@ -185,8 +198,11 @@ class Bench:
     def provide(self, name: str) -> None:
         """Run the statements that bind a name, of the first pool that has any."""
         for pool in self.pools:
-            found = [statement for cell in pool if name in cell for statement in self.read(cell)]
-            if binders := [statement for statement in found if name in statement.binds]:
+            cells = (cell for cell in pool if name in cell or "import *" in cell)
+            found = [statement for cell in cells for statement in self.read(cell)]
+            binders = [statement for statement in found if name in statement.binds]
+            binders = binders or [one for statement in found for one in from_stars(statement, name)]
+            if binders:
                 for statement in binders:
                     self.run(statement)
                 if name in self.namespace:
@@ -217,6 +233,8 @@ class Bench:
             if not statement.lent:
                 self.skip(statement.text, *described(error))
         self.seconds -= time.monotonic() - start
+        if callable(value := self.namespace.get(self.function)):
+            self.whole = value
 
     def define(self, statement: Statement, code: CodeType) -> None:
         """Run a definition; a function's without annotations, then without decorators, if they name what is not there.

@@ -244,8 +244,8 @@ def job(
     for id, source in sources.items():
         exercise = assignment.exercises[id]
         if source == submission.answers.get(id):
-            name = exercise.function if only else ""
-            source = f"{HARNESS}\n_harness.define({id!r}, {source!r}, globals(), {seconds}, {name!r})"
+            said = f"{id!r}, {source!r}, globals(), {seconds}, {exercise.function!r}, {only}"
+            source = f"{HARNESS}\n_harness.define({said})"
         cells.append({"id": Cell("answer", id).encode(), "source": source})
         for number, cases in enumerate(called.get(id, [])):
             said = f"{id!r}, {exercise.function!r}, globals(), {cases}, {exercise.places}, {exercise.own}"
