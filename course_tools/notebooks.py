@@ -27,9 +27,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from course_tools.files import together
 from course_tools.notebook_source import publish, read_source, student_notebook, twin_notebook
 from course_utils.errors import choose, require
+from course_utils.files import together
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL_TIMEOUT = 600  # seconds

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course_tools.files import atomically
 from course_tools.grading.book import pages
 from course_tools.grading.book.beside import answers_in, cells_in, functions, solutions
 from course_tools.grading.book.corrections import gather_corrections
@@ -26,6 +25,7 @@ from course_tools.grading.spreadsheets import decoded, well_formed
 from course_tools.grading.visible import visible
 from course_tools.notebook_source import exercise_of
 from course_utils.errors import require
+from course_utils.files import atomically
 
 TABLES = (  # beside the folders results, feedback and marking
     *("grades.csv", "canvas.csv", "moodle.csv", "written.csv", TABLE, FILE, "instructor.html", "published.json"),

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from course_tools.files import atomically
 from course_tools.grading.hand_in.submission import Flag
 from course_tools.grading.spreadsheets import numeric
 from course_utils.errors import require
+from course_utils.files import atomically
 
 STATUSES = (  # each apart from the others; only the first two earn points, and a stopped run for the calls before
     "correct",

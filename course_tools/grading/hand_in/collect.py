@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from course_tools.files import atomically
 from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, opened, shown, unpacked
 from course_tools.grading.hand_in.folder import handout
 from course_tools.grading.hand_in.layouts import CANVAS, Handed, is_notebook, place
@@ -30,6 +29,7 @@ from course_tools.grading.hand_in.roster import (
 )
 from course_tools.notebooks import ROOT, all_lectures, find_lecture
 from course_utils.errors import require
+from course_utils.files import atomically
 
 LONGEST = 120  # bytes of a student's key
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")

@@ -9,9 +9,9 @@ from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 
-from course_tools.files import atomically
 from course_tools.grading.spreadsheets import read_csv, to_csv
 from course_utils.errors import require
+from course_utils.files import atomically
 
 TABLE = "students.csv"
 BESIDE = "beside"  # the column of the files of other kinds that came beside a notebook
