@@ -245,6 +245,7 @@ def test_files_beside_a_notebook_are_named_where_something_earned_nothing():
     student = Student("Ada", more={"beside": "answers.pdf"})
     assert why(submission(result("correct"), answer="Because."), student) == []
     assert why(submission(result("correct")), student, marks={("ada", "1.9"): Mark(0.0)}) == []
+    assert why(submission(result("wrong"), beside=["scan.jpg"])) == ["scan.jpg"]  # without a table of students
     (entry,) = entries([submission(result("correct"), result("not attempted"))], {"ada": student}, {})
     (concern,) = noticed(entry, False)
     assert (str(concern), concern.lost) == ("answers.pdf", 6.0)

@@ -362,6 +362,16 @@ def test_a_handed_out_cell_is_no_answer(tmp_path):
     assert found.answers["1.1"] == STUB and found.flags["1.1"] == []
 
 
+def test_files_beside_the_notebook_are_named(read, tmp_path):
+    for name in ("answers.pdf", "Photo.JPG", ".hidden.pdf", "helpers.py", "one.ipynb.bak"):
+        (tmp_path / name).write_text("", "utf-8")
+    assert read(cell(WHOLE, exercise="1.1")).beside == ["Photo.JPG", "answers.pdf"]
+    (tmp_path / "another.ipynb").write_text("{}", "utf-8")  # a folder of the whole class
+    (own,) = {path.stem for path in tmp_path.glob("*.ipynb")} - {"another"}
+    (tmp_path / f"{own}.docx").write_text("", "utf-8")
+    assert read(cell(WHOLE, exercise="1.1")).beside == [f"{own}.docx"]
+
+
 @pytest.mark.parametrize("import_", ["import helpers", "from helpers import f", "def g():\n    import helpers.more"])
 def test_a_module_beside_the_notebook_is_refused_by_name(read, tmp_path, import_):
     (tmp_path / "helpers.py").write_text("def f(): return 1\n", "utf-8")

@@ -138,7 +138,7 @@ def whole(entry: Entry) -> Iterator[Concern]:
         yield Concern("not all that was handed in was graded", said, lost=entry.possible - entry.earned)
     looked = {*entry.marks, *entry.corrections}
     owed = sum(entry.worth[id] for id, points in entry.points.items() if points == 0 and id not in looked)
-    if (files := entry.student.more.get(BESIDE, "")) and owed:
+    if (files := entry.student.more.get(BESIDE, "") or ", ".join(record.beside)) and owed:
         yield Concern("files of other kinds came beside the notebook", files, lost=owed)
     if not record.problem:
         for id in filter(entry.lost, entry.questions):

@@ -94,6 +94,7 @@ class Record:
     seed: int
     isolation: str  # "bubblewrap", or "unsandboxed"
     problem: str = ""  # of the whole submission, such as a file that is no notebook
+    beside: list[str] = field(default_factory=list)  # files of other kinds in the submission's folder
     gone: bool = False  # whether the submission was not there at the last run, so that this is an older grade
     exercises: dict[str, Result] = field(default_factory=dict)
     written: dict[str, Written] = field(default_factory=dict)

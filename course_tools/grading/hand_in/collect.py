@@ -16,7 +16,7 @@ from pathlib import Path
 from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, opened, shown, unpacked
 from course_tools.grading.hand_in.folder import handout
 from course_tools.grading.hand_in.layouts import CANVAS, Handed, is_notebook, place
-from course_tools.grading.hand_in.opening import cells_of, is_untouched, without_outputs
+from course_tools.grading.hand_in.opening import ARCHIVES, READABLE, cells_of, is_untouched, without_outputs
 from course_tools.grading.hand_in.roster import (
     BESIDE,
     TABLE,
@@ -32,11 +32,8 @@ from course_utils.errors import require
 from course_utils.files import atomically
 
 LONGEST = 120  # bytes of a student's key
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 FOREIGN = (*ARCHIVES, ".pdf", ".html", ".htm", ".py", ".md", ".doc", ".docx", ".odt", ".png", ".jpg", ".jpeg", ".csv")
 MODULES = 50  # files of a student's own that are kept beside the notebook
-PAPERS = (*ARCHIVES, ".pdf", ".html", ".htm", ".md", ".txt", ".tex", ".rtf", ".doc", ".docx", ".odt", ".pages")
-PICTURES = (".png", ".jpg", ".jpeg", ".heic", ".tif", ".tiff")
 NAMED = 5  # files that the table names of one student
 PROBLEM = "problem"  # the column of students.csv that says why a student has no submission, or which was not taken
 
@@ -305,7 +302,7 @@ def is_beside(handed: Handed, best: Handed) -> bool:
     """
     note = handed.refused and handed.person[0] == "login"
     packed = best.member.parts[: len(handed.member.parts)] == handed.member.parts
-    return handed.file.lower().endswith((*PAPERS, *PICTURES)) and not (is_book(handed) or packed or note)
+    return handed.file.lower().endswith(READABLE) and not (is_book(handed) or packed or note)
 
 
 def choose(handed: list[Handed], report: Report, lectures: list[str], given: frozenset[str]) -> Choice:

@@ -4,12 +4,13 @@ import io
 import re
 import tokenize
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 
 from nbformat import NotebookNode
 
 from course_tools.grading.hand_in.grammar import Binding, binding, imported, is_begun, resembling, with_checked
-from course_tools.grading.hand_in.opening import digest_of, read_cells
+from course_tools.grading.hand_in.opening import READABLE, digest_of, read_cells
 from course_tools.grading.hand_in.prose import read_answers
 from course_tools.notebook_source import exercise_of
 from course_utils.exercises.checking import Exercise
@@ -45,7 +46,7 @@ class Wanted:
 class Submission:
     """The answers of one file: id → source of the code, id → words. `problem` says why a file could not be read.
 
-    `others` are the student's own code cells besides.
+    `others` are the student's own code cells besides; `beside` names files of other kinds that may hold answers.
     """
 
     file: str
@@ -55,6 +56,7 @@ class Submission:
     pictures: dict[str, list[str]] = field(default_factory=dict)  # in these words, as data URIs
     flags: dict[str, list[Flag]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
     problem: str = ""
 
 
@@ -167,10 +169,23 @@ def tokens_of(source: str) -> list[str]:
     return found
 
 
+def is_alone(path: Path) -> bool:
+    """Tell whether a notebook has a folder for itself, so that what is there is the same student's."""
+    return len(list(path.parent.glob("*.ipynb"))) == 1
+
+
 def own_modules(path: Path) -> set[str]:
-    """Return the names of the student's modules beside a notebook that has a folder for itself."""
-    alone = len(list(path.parent.glob("*.ipynb"))) == 1
-    return {file.stem for file in path.parent.glob("*.py")} if alone else set()
+    """Return the names of the student's modules beside a notebook."""
+    return {file.stem for file in path.parent.glob("*.py")} if is_alone(path) else set()
+
+
+def files_beside(path: Path) -> list[str]:
+    """Return the names of the student's files beside a notebook that a person may read, such as a scan.
+
+    In a folder of the whole class they are those of the notebook's own name.
+    """
+    mine = path.parent.iterdir() if is_alone(path) else path.parent.glob(f"{escape(path.stem)}.*")
+    return sorted(f.name for f in mine if f.suffix.lower() in READABLE and not f.name.startswith(".") and f != path)
 
 
 def names_from(modules: set[str], cells: list[NotebookNode]) -> dict[str, str]:
@@ -181,7 +196,7 @@ def names_from(modules: set[str], cells: list[NotebookNode]) -> dict[str, str]:
 
 def read_submission(path: Path, wanted: Wanted) -> Submission:
     """Return what a file holds of what is wanted. Of a file that can't be read, the problem."""
-    submission = Submission(path.name, digest_of(path))
+    submission = Submission(path.name, digest_of(path), beside=files_beside(path))
     try:
         cells = read_cells(path)
     except ValueError as error:

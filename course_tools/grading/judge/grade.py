@@ -137,6 +137,7 @@ def grade_file(path: Path, student: str, assignment: Assignment, grounds: Ground
         seed=assignment.seed,
         isolation=options.isolation,
         problem=submission.problem,
+        beside=submission.beside,
         exercises={id: results.get(id) or kept[id] for id in assignment.exercises},
         written={
             id: Written(submission.written.get(id), points, submission.pictures.get(id, []))
