@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+LISTED = 30  # allowed names that are told
+
 
 def require(condition: bool, message: str) -> None:
     """Raise ``ValueError(message)`` unless `condition` holds."""
@@ -21,4 +23,5 @@ def choose(value: str, allowed: Iterable[str], what: str, meant: Mapping[str, st
     given, lowered = str(value).lower(), {str(name).lower(): name for name in names}
     near = (meant or {}).get(given) or next(map(lowered.get, get_close_matches(given, lowered, n=1)), None)
     hint = f"; did you mean {near!r}?" if near else ""
-    raise ValueError(f"{what} {value!r} is not known; allowed: {', '.join(map(repr, names))}{hint}")
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    raise ValueError(f"{what} {value!r} is not known; allowed: {', '.join(map(repr, names[:LISTED]))}{more}{hint}")
