@@ -87,6 +87,7 @@ def test_what_is_right_passes(id, how):
     assert all(outcome.passed for outcome in in_the_grader(id, function, 5))
 
 
+@pytest.mark.slow  # hundreds of answers, each judged twice
 @pytest.mark.parametrize(("id", "what"), WRONG)
 def test_what_is_wrong_is_told_why_and_earns_at_most_a_third(id, what):
     function, said = answer("WRONG", id, what)
