@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 from course_tools.grading.book import pages
 from course_tools.grading.book.beside import answers_in, cells_in, functions, solutions
 from course_tools.grading.book.corrections import gather_corrections
-from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed, state
+from course_tools.grading.book.entries import Entry, absent_of, entries, mixed, state
 from course_tools.grading.book.exports import canvas, feedback_zip, for_canvas, for_moodle, grades, moodle
 from course_tools.grading.book.late import lateness_of
 from course_tools.grading.book.marking import RUBRIC, Task, marking_page, merged, read_rubrics, tasks
@@ -24,7 +24,7 @@ from course_tools.grading.hand_in.roster import TABLE, Student, read_students
 from course_tools.grading.spreadsheets import decoded, well_formed
 from course_tools.grading.visible import visible
 from course_tools.notebook_source import exercise_of
-from course_utils.errors import require
+from course_utils.errors import listed, require
 from course_utils.files import atomically
 
 TABLES = (  # beside the folders results, feedback and marking

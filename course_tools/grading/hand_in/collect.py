@@ -28,7 +28,7 @@ from course_tools.grading.hand_in.roster import (
     write_students,
 )
 from course_tools.notebooks import ROOT, all_lectures, find_lecture
-from course_utils.errors import require
+from course_utils.errors import listed, require
 from course_utils.files import atomically
 
 LONGEST = 120  # bytes of a student's key
@@ -345,8 +345,7 @@ def put(key: str, choice: Choice, rows: dict[str, Student], report: Report, give
             rows[key] = row_of(handed, row, problem)
         return
     if store(key, handed, content, row, report):
-        names = [shown(other.file) for other in choice.beside]
-        beside = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        beside = listed([shown(other.file) for other in choice.beside], NAMED)
         rows[key] = row_of(handed, row, unlike(choice, given), beside)
         for module in choice.modules[:MODULES]:
             atomically(report.out / key / f"{safe(Path(module.file).stem) or 'module'}.py", read_version(module)[0])
