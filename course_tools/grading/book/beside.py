@@ -15,8 +15,8 @@ from course_tools.notebooks import find_lecture, read_notebook
 from course_utils.errors import require
 from course_utils.guard import own_functions
 
-SOLUTION = "the course's own solution"
-FUNCTION = "the course's own"  # and its name
+OURS = "the course's own"  # what the names of solutions and functions begin with
+SOLUTION = f"{OURS} solution"
 
 Beside = dict[str, dict[str, str]]  # name → exercise → source
 
@@ -40,9 +40,10 @@ def solutions(lecture: str) -> Beside:
 def functions(lecture: str) -> Beside:
     """Return the course's functions that do what the exercises of a lecture ask for, which can be typed again."""
     found: Beside = {}
+    known = every_exercise()
     for id in solutions(lecture)[SOLUTION]:
-        for name, function in own_functions(every_exercise()[id].own, {}).items():
-            found.setdefault(f"{FUNCTION} {name}", {})[id] = textwrap.dedent(inspect.getsource(function))
+        for name, function in own_functions(known[id].own, {}).items():
+            found.setdefault(f"{OURS} {name}", {})[id] = textwrap.dedent(inspect.getsource(function))
     return found
 
 

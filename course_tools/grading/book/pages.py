@@ -15,7 +15,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from course_tools.grading.book.beside import FUNCTION
+from course_tools.grading.book.beside import OURS
 from course_tools.grading.book.concerns import groups
 from course_tools.grading.book.entries import Entry, mixed
 from course_tools.grading.book.records import STATUSES, Call, Result, Written
@@ -258,8 +258,8 @@ def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pa
     """Return the class on one page: points, exercises, submissions that need an eye, pairs of similar answers."""
     all_unsandboxed = all(entry.record.isolation == "unsandboxed" for entry in everyone)
     listed = groups(everyone, absent, all_unsandboxed)
-    ours = [pair for pair in pairs if pair.students[1].startswith(FUNCTION)]
-    theirs = [pair for pair in pairs if pair not in ours]
+    ours = [pair for pair in pairs if pair.students[1].startswith(OURS)]
+    theirs = [pair for pair in pairs if not pair.students[1].startswith(OURS)]
     return render(
         "instructor.html",
         everyone=everyone,

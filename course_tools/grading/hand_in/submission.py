@@ -4,7 +4,6 @@ import io
 import re
 import tokenize
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -169,23 +168,16 @@ def tokens_of(source: str) -> list[str]:
     return found
 
 
-def is_alone(path: Path) -> bool:
-    """Tell whether a notebook has a folder for itself, so that what is there is the same student's."""
-    return len(list(path.parent.glob("*.ipynb"))) == 1
+def beside(path: Path) -> tuple[set[str], list[str]]:
+    """Return what else the student has beside a notebook: names of modules, and of files to be read, such as a scan.
 
-
-def own_modules(path: Path) -> set[str]:
-    """Return the names of the student's modules beside a notebook."""
-    return {file.stem for file in path.parent.glob("*.py")} if is_alone(path) else set()
-
-
-def files_beside(path: Path) -> list[str]:
-    """Return the names of the student's files beside a notebook that a person may read, such as a scan.
-
-    In a folder of the whole class they are those of the notebook's own name.
+    In a folder of the whole class no module is one student's, and of the files those of the notebook's own name are.
     """
-    mine = path.parent.iterdir() if is_alone(path) else path.parent.glob(f"{escape(path.stem)}.*")
-    return sorted(f.name for f in mine if f.suffix.lower() in READABLE and not f.name.startswith(".") and f != path)
+    there = list(path.parent.iterdir())
+    alone = sum(file.match("*.ipynb") for file in there) == 1
+    modules = {file.stem for file in there if file.match("*.py")} if alone else set()
+    mine = [file.name for file in there if file != path and (alone or file.name.startswith(f"{path.stem}."))]
+    return modules, sorted(name for name in mine if name.lower().endswith(READABLE) and not name.startswith("."))
 
 
 def names_from(modules: set[str], cells: list[NotebookNode]) -> dict[str, str]:
@@ -196,13 +188,13 @@ def names_from(modules: set[str], cells: list[NotebookNode]) -> dict[str, str]:
 
 def read_submission(path: Path, wanted: Wanted) -> Submission:
     """Return what a file holds of what is wanted. Of a file that can't be read, the problem."""
-    submission = Submission(path.name, digest_of(path), beside=files_beside(path))
+    modules, files = beside(path)
+    submission = Submission(path.name, digest_of(path), beside=files)
     try:
         cells = read_cells(path)
     except ValueError as error:
         submission.problem = str(error)
         return submission
-    modules = own_modules(path)
     names = names_from(modules, cells)
     for exercise in wanted.exercises:
         source, flags = answer_to(exercise, cells, wanted.given)

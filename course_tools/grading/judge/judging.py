@@ -131,9 +131,10 @@ def is_open(exercise: Exercise, outcome: Outcome) -> bool:
 def describe_call(exercise: Exercise, case: Case, expected, outcome: Outcome | None) -> Call:
     """Return one call: its values in words, its error as it is."""
     got, advice, error = None, "", outcome.error if outcome else None
-    if error is not None:
+    if error is not None and outcome.own:
+        advice = of_the_course(outcome.own[0])
+    elif error is not None:
         advice = "" if error.type == "NameError" else advice_on(exercise, error.text)
-        advice = of_the_course(outcome.own[0]) if outcome.own else advice
     elif outcome is not None:
         got = summary(outcome.value)
         advice = outcome.advice
