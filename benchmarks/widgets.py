@@ -136,6 +136,7 @@ def main() -> int:
     if lab.find_chromium() is None:
         print(lab.INSTALL, file=sys.stderr)
         return 2
+    explorers = {widget: make() for widget, (make, _, _) in WIDGETS.items()}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "notebooks").mkdir()
@@ -146,12 +147,12 @@ def main() -> int:
             notebook = open_notebook("widgets.ipynb")
             notebook.run_all()
             for widget, (make, label, name) in WIDGETS.items():
-                presses = len(values_of(make(), name))
+                presses = len(values_of(explorers[widget], name))
                 times = key_to_picture(notebook, f"{make.__name__}()", label, presses)
                 print(line(f"{widget}: key to picture", times), flush=True)
             print(line("W-manifold: pointer to picture", pointer_to_picture(notebook, "manifold_explorer()")))
-    for widget, (make, _, name) in WIDGETS.items():
-        for layer, times in layers(make(), name).items():
+    for widget, (_, _, name) in WIDGETS.items():
+        for layer, times in layers(explorers[widget], name).items():
             print(line(f"{widget}: {layer} in the kernel", times))
     print(line("W-manifold: answer in the kernel", answers(vae.manifold_explorer())))
     return 0
