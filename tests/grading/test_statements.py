@@ -145,6 +145,19 @@ def test_only_what_binds_a_missing_name_is_run():
     assert not {"happened", "ran"} & set(made.namespace)
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        "for name in ['a']:\n    print(name)",
+        "with math.inf as name:\n    print(name)",
+        "if name := 1:\n    print(name)",
+        "try:\n    name = 1\nfinally:\n    print(name)",
+    ],
+)
+def test_a_name_that_a_statement_binds_itself_before_it_needs_it_is_not_lent(own):
+    assert "slow" not in after(own, ["slow = name = 1"]).namespace
+
+
 def test_of_a_module_that_is_imported_whole_only_the_name_is_taken():
     made = after(
         "def f(x):\n    return floor(x) + pow(x, 2)\ny = f(3)", ["from nothing_here import *", "from math import *"]

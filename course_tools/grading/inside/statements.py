@@ -106,6 +106,15 @@ def loaded(code: CodeType) -> set[str]:
     return names.union(*(loaded(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
+def needed(code: CodeType) -> set[str]:
+    """Return the global names that a statement's code loads before it binds them, as a loop does its own variable."""
+    first = {}
+    for i in dis.get_instructions(code):
+        if i.opname in LOADS or i.opname == "STORE_NAME":
+            first.setdefault(i.argval, i.opname)
+    return {name for name in loaded(code) if first.get(name) != "STORE_NAME"}
+
+
 def plainer(node: ast.FunctionDef) -> Iterator[ast.FunctionDef]:
     """Yield a function's definition without annotations, and without decorators."""
     for part in ast.walk(node.args):
@@ -220,7 +229,7 @@ class Bench:
         statement.tried, start = True, time.monotonic()
         try:
             code = statement.code(self.compile)
-            for name in sorted(filter(self.lacks, loaded(code))):
+            for name in sorted(filter(self.lacks, needed(code))):
                 self.provide(name)
             if isinstance(statement.node, DEFINITIONS):
                 self.define(statement, code)  # as long as it takes, which on a busy machine may be long
