@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from course_utils.data import normal, uniform
 from course_utils.errors import require
-from course_utils.flows import ActNorm, Composition, Coupling, Flow, Inverse, Layer, LULinear, MixtureCDF
+from course_utils.flow_couplings import Coupling, MixtureCDF
+from course_utils.flows import ActNorm, Composition, Flow, Inverse, Layer, LULinear
 
 # 4.7 Layers that move pixels -----------------------------------------------------------------------------------------
 
@@ -92,6 +93,12 @@ class ConvNet(nn.Module):
             for conv in self.hidden:
                 h = h + conv(F.silu(h))
             return self.last(F.silu(h)).to(x.dtype)
+
+
+def checkerboard(channels: int, height: int, width: int) -> Tensor:
+    """Return the mask (C, H, W) of a ``MaskedCoupling`` that is True where row + column is even."""
+    even = (torch.arange(height)[:, None] + torch.arange(width)) % 2 == 0
+    return even.expand(channels, height, width).clone()
 
 
 # 4.10 From grey levels to real numbers -------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ log |det| of *its own* Jacobian, (B,), so that of the inverse is minus that of f
 (B, D), images (B, C, H, W). What a layer may depend on besides x is its `context`, (B, C', ...). All in nats.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -116,7 +117,7 @@ class Flow(nn.Module):
         The log-determinant of the sampling direction has the opposite sign. (4.3b)
         """
         check_draw(generator, n=n)
-        z = normal(n, self.dim, generator=generator, like=next(self.parameters()))
+        z = normal(n, self.dim, generator=generator, like=next(self.parameters(), None))
         x, log_det = self.transform.inverse(z, context)
         return x, normal_log_prob(z) - log_det
 
@@ -129,6 +130,185 @@ class Flow(nn.Module):
 def normal_log_prob(z: Tensor) -> Tensor:
     """Return log N(z; 0, I) in nats: z (B, ...) gives (B,)."""
     return gaussian_log_prob(z, 0.0, 1.0).flatten(1).sum(1)
+
+
+# 4.5 Training: forward and reverse KL, and what both share -----------------------------------------------------------
+
+
+def negative_log_likelihood(flow: Flow, x: Tensor, context: Tensor | None = None) -> Tensor:
+    """Return minus the mean of log q(x) over examples x (B, ...) of p, (): KL(p || q) plus the entropy of p. (4.5a)"""
+    return -flow.log_prob(x, context).mean()
+
+
+def reverse_kl(
+    flow: Flow,
+    log_target: Callable[[Tensor], Tensor],
+    n: int,
+    generator: torch.Generator,
+    context: Tensor | None = None,
+) -> Tensor:
+    """Return the mean of log q(x) - log_target(x) over n draws of q, (): KL(q || p) minus log Z.
+
+    `log_target` is the log of an unnormalised density, (n, ...) to (n,). Gradients reach the flow's parameters. (4.5b)
+    """
+    x, log_prob = flow.rsample(n, generator, context)
+    return (log_prob - log_target(x)).mean()
+
+
+def class_log_probs(flow: Flow, x: Tensor, classes: int) -> Tensor:
+    """Return log p(x | y) for every class y, (B, classes): a flow whose context is the one-hot class.
+
+    With log p(y) added, softmax gives p(y | x), which is Bayes' rule. (4.11b)
+    """
+    one_hot = torch.eye(classes, dtype=x.dtype, device=x.device)
+    return torch.stack([flow.log_prob(x, y.expand(len(x), classes)) for y in one_hot], 1)
+
+
+# 4.6 Layers of rank one and more: planar, radial, Sylvester -----------------------------------------------------------
+
+
+def bisect(
+    f: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, low: Tensor, high: Tensor, iterations: int = 40
+) -> Tensor:
+    """Return x with f(x) = y, elementwise, of an increasing f between low and high.
+
+    f returns its value and its log-derivative. The last step is one of Newton's, and lets gradients pass to y and to
+    what f depends on.
+    """
+    low, high = low.detach(), high.detach()
+    with torch.no_grad():
+        for _ in range(iterations):
+            middle = (low + high) / 2
+            right = f(middle)[0] < y
+            low, high = torch.where(right, middle, low), torch.where(right, high, middle)
+        x = (low + high) / 2
+    value, log_slope = f(x)
+    return x - (value - y) * (-log_slope.detach()).exp()
+
+
+class Planar(Layer):
+    """z = x + û tanh(w·x + b), and det = 1 + (1 - tanh²) w·û by the matrix determinant lemma. (4.6a)
+
+    û = u + (m(w·u) - w·u) w / ‖w‖², m(a) = -1 + log(1 + e^a), keeps w·û >= -1, so that the layer is invertible.
+    Rezende and Mohamed (2015).
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.u, self.w, self.b = (nn.Parameter(torch.randn(n) / math.sqrt(dim)) for n in (dim, dim, 1))
+
+    def u_hat(self) -> Tensor:
+        """Return û, (D,). (4.6b)"""
+        a = self.w @ self.u
+        return self.u + (F.softplus(a) - 1 - a) * self.w / self.w.square().sum()
+
+    def forward(self, x, context=None):
+        u = self.u_hat()
+        h = (x @ self.w + self.b).tanh()  # (B,)
+        return x + h[:, None] * u, torch.log1p((1 - h**2) * (self.w @ u))
+
+    def inverse(self, z, context=None):
+        u = self.u_hat()
+        slope, y = self.w @ u, z @ self.w  # of a = w·x: a + w·û tanh(a + b) = w·z
+
+        def along(a: Tensor) -> tuple[Tensor, Tensor]:
+            h = (a + self.b).tanh()
+            return a + slope * h, torch.log1p((1 - h**2) * slope)
+
+        a = bisect(along, y, y - slope.abs(), y + slope.abs())
+        return z - (a + self.b).tanh()[:, None] * u, -along(a)[1]
+
+
+class Radial(Layer):
+    """z = x + beta h (x - x0), h = 1 / (alpha + r), r = ‖x - x0‖: moves points along rays from x0. (4.6c)
+
+    beta > -alpha keeps it invertible; the inverse solves a quadratic equation for r. Rezende and Mohamed (2015).
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.centre = nn.Parameter(torch.randn(dim))
+        self.log_alpha, self.raw = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """Return alpha > 0 and beta > -alpha."""
+        alpha = self.log_alpha.exp()
+        return alpha, F.softplus(self.raw) - alpha
+
+    def _log_det(self, r: Tensor, dim: int) -> Tensor:
+        """dim - 1 directions are stretched by 1 + beta h, the radial one by its derivative in r."""
+        alpha, beta = self.coefficients()
+        around, along = torch.log1p(beta / (alpha + r)), torch.log1p(alpha * beta / (alpha + r) ** 2)
+        return (dim - 1) * around + along
+
+    def forward(self, x, context=None):
+        alpha, beta = self.coefficients()
+        ray = x - self.centre
+        r = ray.norm(dim=1)
+        return x + (beta / (alpha + r))[:, None] * ray, self._log_det(r, x.shape[1])
+
+    def inverse(self, z, context=None):
+        alpha, beta = self.coefficients()
+        ray = z - self.centre
+        s = ray.norm(dim=1)  # = r (1 + beta / (alpha + r))
+        half = (alpha + beta - s) / 2
+        root = (half**2 + s * alpha).sqrt()
+        r = torch.where(half > 0, s * alpha / (half + root), root - half)  # no cancellation on either side
+        return self.centre + ray / (1 + beta / (alpha + r))[:, None], -self._log_det(r, z.shape[1])
+
+
+def reflections(v: Tensor) -> Tensor:
+    """Return the orthogonal matrix (D, D) that is the product of the Householder reflections I - 2 v vᵀ / ‖v‖².
+
+    v is (K, D), a vector for each reflection. (4.8d)
+    """
+    q = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
+    for normal_vector in F.normalize(v, dim=1):
+        q = q - 2 * torch.outer(q @ normal_vector, normal_vector)
+    return q
+
+
+class Sylvester(Layer):
+    """z = x + Q R tanh(S Qᵀ x + b), Q (D, M) of orthonormal columns, R and S (M, M) upper triangular. (4.6d)
+
+    Sylvester's identity leaves a triangular (M, M) determinant. R_ii S_ii > -1, here by tanh, keeps it invertible.
+    Van den Berg et al. (2018). Raises ``ValueError`` unless 1 <= M <= D.
+    """
+
+    def __init__(self, dim: int, rank: int):
+        require(1 <= rank <= dim, f"rank = {rank}; allowed: 1 to the dimension, {dim}")
+        super().__init__()
+        self.v = nn.Parameter(torch.randn(dim, dim))
+        self.r, self.s = (nn.Parameter(torch.randn(rank, rank) / rank) for _ in range(2))
+        self.b = nn.Parameter(torch.zeros(rank))
+
+    def factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return Q, R and S."""
+        r, s = (m.triu(1) + m.diagonal().tanh().diag() for m in (self.r, self.s))
+        return reflections(self.v)[:, : len(self.b)], r, s
+
+    def forward(self, x, context=None):
+        q, r, s = self.factors()
+        h = (x @ q @ s.T + self.b).tanh()  # (B, M)
+        return x + h @ r.T @ q.T, torch.log1p((1 - h**2) * r.diagonal() * s.diagonal()).sum(1)
+
+    def inverse(self, z, context=None):
+        q, r, s = self.factors()
+        target, y, h = z @ q, [], []  # from the last component, which depends on no other, to the first
+        log_det = z.new_zeros(len(z))
+        for i in reversed(range(len(self.b))):
+            known_h = torch.stack(h, 1) if h else z.new_zeros(len(z), 0)  # of i + 1, i + 2, ...
+            known_y = torch.stack(y, 1) if y else z.new_zeros(len(z), 0)
+            left, shift = target[:, i] - known_h @ r[i, i + 1 :], known_y @ s[i, i + 1 :] + self.b[i]
+
+            def along(a: Tensor, i: int = i, shift: Tensor = shift) -> tuple[Tensor, Tensor]:
+                t = (s[i, i] * a + shift).tanh()
+                return a + r[i, i] * t, torch.log1p((1 - t**2) * r[i, i] * s[i, i])
+
+            a = bisect(along, left, left - r[i, i].abs(), left + r[i, i].abs())
+            y, h = [a, *y], [(s[i, i] * a + shift).tanh(), *h]
+            log_det = log_det - along(a)[1]
+        return z - torch.stack(h, 1) @ r.T @ q.T, log_det
 
 
 # 4.8 Linear flows ----------------------------------------------------------------------------------------------------
@@ -144,20 +324,32 @@ def positions(x: Tensor) -> int:
     return x[0, 0].numel()
 
 
-class ActNorm(Layer):
-    """z = exp(s) (x + b), a scale and a shift for each channel of vectors or images; Kingma and Dhariwal (2018).
+class Permutation(Layer):
+    """The channels in another order, z_i = x_order[i]: log |det| = 0. Raises ``ValueError`` if it is no permutation."""
 
-    The first batch that it sees is made standardised: s and b start there, and are trained from then on. (4.8a)
-    """
+    def __init__(self, order: Sequence[int]):
+        order = [int(i) for i in order]
+        require(
+            sorted(order) == list(range(len(order))), f"order = {order}; each of 0 to {len(order) - 1} once is needed"
+        )
+        super().__init__()
+        self.register_buffer("order", torch.tensor(order))
+
+    def forward(self, x, context=None):
+        return x[:, self.order], x.new_zeros(len(x))
+
+    def inverse(self, z, context=None):
+        return z[:, self.order.argsort()], z.new_zeros(len(z))
+
+
+class ElementwiseAffine(Layer):
+    """z = exp(s) (x + b), a scale and a shift for each channel of vectors or images: a diagonal Jacobian. (4.8a)"""
 
     def __init__(self, channels: int):
         super().__init__()
         self.log_scale, self.shift = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
-        self.register_buffer("started", torch.tensor(False))
 
     def forward(self, x, context=None):
-        if not self.started:
-            self.start(x)
         z = spread(self.log_scale.exp(), x) * (x + spread(self.shift, x))
         return z, self._log_det(x)
 
@@ -166,6 +358,19 @@ class ActNorm(Layer):
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (positions(x) * self.log_scale.sum()).expand(len(x))
+
+
+class ActNorm(ElementwiseAffine):
+    """An elementwise affine map whose first batch starts it: that batch is standardised. Kingma and Dhariwal (2018)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.register_buffer("started", torch.tensor(False))
+
+    def forward(self, x, context=None):
+        if not self.started:
+            self.start(x)
+        return super().forward(x)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
@@ -177,17 +382,46 @@ class ActNorm(Layer):
         self.started.fill_(True)
 
 
-class LULinear(Layer):
-    """z = P L U x for each vector, or at each position of an image: Glow's invertible 1×1 convolution.
+class ChannelLinear(Layer):
+    """z = W x for each vector, or at each position of an image: an invertible 1×1 convolution.
 
-    P is a fixed permutation, L unit lower triangular, U upper triangular with a diagonal of fixed signs that never
-    vanishes. log |det| = the sum of log |U_ii|, times height × width. It starts at a random rotation. (4.8b)
+    log |det| = height × width × the sum of a triangular factor's log-diagonal. (4.8b)
     """
 
-    def __init__(self, channels: int):
+    def matrix(self) -> Tensor:
+        """Return W, (C, C)."""
+        raise NotImplementedError
+
+    def solve(self, z: Tensor) -> Tensor:
+        """Return W⁻¹ z of columns z (B, C, positions)."""
+        raise NotImplementedError
+
+    def forward(self, x, context=None):
+        return torch.einsum("ij,bj...->bi...", self.matrix(), x), self._log_det(x)
+
+    def inverse(self, z, context=None):
+        columns = z.flatten(2) if z.ndim > 2 else z[..., None]
+        return self.solve(columns).view(z.shape), -self._log_det(z)
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (positions(x) * self.log_diagonal.sum()).expand(len(x))
+
+
+class LULinear(ChannelLinear):
+    """W = P L U: P a fixed permutation, L unit lower triangular, U upper triangular, its diagonal's signs fixed.
+
+    It starts at `matrix` (C, C), without one at a random rotation. Raises ``ValueError`` for a singular matrix.
+    Kingma and Dhariwal (2018). (4.8c)
+    """
+
+    def __init__(self, channels: int, matrix: Tensor | None = None):
         super().__init__()
-        rotation = torch.linalg.qr(torch.randn(channels, channels)).Q
-        p, lower, upper = torch.linalg.lu(rotation)
+        matrix = torch.linalg.qr(torch.randn(channels, channels)).Q if matrix is None else matrix
+        given = tuple(matrix.shape)
+        require(given == (channels, channels), f"matrix has shape {given}; allowed: {(channels, channels)}")
+        rank = int(torch.linalg.matrix_rank(matrix))
+        require(rank == channels, f"the matrix is singular: it has rank {rank}, and {channels} is needed")
+        p, lower, upper = torch.linalg.lu(matrix)
         self.lower, self.upper = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
         self.log_diagonal = nn.Parameter(upper.diagonal().abs().log())
         self.register_buffer("sign", upper.diagonal().sign())
@@ -195,124 +429,34 @@ class LULinear(Layer):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return L and U, (C, C) each."""
-        one = torch.eye(len(self.sign), dtype=self.lower.dtype, device=self.lower.device)
-        return self.lower.tril(-1) + one, self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
+        return self.lower.tril(-1) + torch.eye(len(self.sign)).to(self.lower), upper_factor(self, self.sign)
 
-    def matrix(self) -> Tensor:
-        """Return P L U, (C, C)."""
+    def matrix(self):
         lower, upper = self.factors()
         return (lower @ upper)[self.order]
 
-    def forward(self, x, context=None):
-        return torch.einsum("ij,bj...->bi...", self.matrix(), x), self._log_det(x)
-
-    def inverse(self, z, context=None):
+    def solve(self, z):
         lower, upper = self.factors()
-        y = z.flatten(2) if z.ndim > 2 else z[..., None]  # (B, C, positions)
-        y = torch.empty_like(y).index_copy(1, self.order, y)  # P⁻¹
-        y = torch.linalg.solve_triangular(lower, y, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, y, upper=True).view(z.shape), -self._log_det(z)
-
-    def _log_det(self, x: Tensor) -> Tensor:
-        return (positions(x) * self.log_diagonal.sum()).expand(len(x))
+        y = torch.linalg.solve_triangular(lower, z[:, self.order.argsort()], upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, y, upper=True)
 
 
-# 4.7 Maps of one number, and the coupling that applies them ----------------------------------------------------------
+class QRLinear(ChannelLinear):
+    """W = Q R: Q a product of Householder reflections, R upper triangular with a positive diagonal. (4.8d)"""
 
-
-class Transform:
-    """An increasing map of each number, whose parameters a network gives: x (B, ...) and params (B, P, ...).
-
-    ``forward`` and ``inverse`` return the result and the log-derivative, both shaped like x. `n` is P.
-    """
-
-    n: int
-
-    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-    def inverse(self, z: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-
-def bounded(s: Tensor, bound: float) -> Tensor:
-    """Return a smooth clamp of log-scales to (-bound, bound), with slope 1 at 0."""
-    return bound * (s / bound).tanh()
-
-
-class MixtureCDF(Transform):
-    """z = exp(a) y + b of y = logit F(x) + x/20, F the cumulative distribution of a mixture of K logistics.
-
-    All is computed from log F and log(1 - F), so the tails stay exact. The small multiple of x keeps the slope above
-    1/20, so that the inverse, by bisection, is well conditioned where F is flat. Ho et al. (2019), Flow++. (4.10g)
-    """
-
-    SLOPE = 0.05
-
-    def __init__(self, components: int = 4, bound: float = 3.0):
-        require(components >= 1, f"components = {components}; at least 1 is needed")
-        self.components, self.bound, self.n = components, bound, 3 * components + 2
-
-    def _split(self, params: Tensor):
-        """Return log-weights, means and log-scales (B, K, ...), then a and b (B, ...)."""
-        weights, means, scales, affine = params.split([self.components] * 3 + [2], 1)
-        apart = torch.linspace(-2, 2, self.components, dtype=params.dtype, device=params.device)
-        means = means + spread(apart, params)
-        scales = bounded(scales, self.bound)
-        return weights.log_softmax(1), means, scales, bounded(affine[:, 0], self.bound), affine[:, 1]
-
-    def _mixture(self, x: Tensor, weights: Tensor, means: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y and log dy/dx, (B, ...)."""
-        u = (x[:, None] - means) * (-scales).exp()  # (B, K, ...)
-        below = F.logsigmoid(u)
-        above = below - u  # log(1 - sigmoid(u))
-        log_cdf, log_sf = (weights + below).logsumexp(1), (weights + above).logsumexp(1)
-        log_pdf = (weights + below + above - scales).logsumexp(1)
-        slope = (log_pdf - log_cdf - log_sf).exp() + self.SLOPE
-        return log_cdf - log_sf + self.SLOPE * x, slope.log()
-
-    def forward(self, x, params):
-        *mixture, a, b = self._split(params)
-        y, log_slope = self._mixture(x, *mixture)
-        return y * a.exp() + b, log_slope + a
-
-    @torch.no_grad()
-    def inverse(self, z, params, iterations: int = 40):
-        *mixture, a, b = self._split(params)
-        y = (z - b) * (-a).exp()
-        quantiles = mixture[1] + mixture[2].exp() * y[:, None]  # of each component: that of the mixture is between
-        low, high = quantiles.amin(1).clamp(max=0), quantiles.amax(1).clamp(min=0)
-        for _ in range(iterations):
-            middle = (low + high) / 2
-            right = self._mixture(middle, *mixture)[0] < y
-            low, high = torch.where(right, middle, low), torch.where(right, high, middle)
-        x = (low + high) / 2
-        return x, -self._mixture(x, *mixture)[1] - a
-
-
-class Coupling(Layer):
-    """The first half of the channels gives, through a network, the parameters that transform the second; or `swap`.
-
-    The Jacobian is triangular and the half that stays makes the inverse exact. `network` maps the half that stays,
-    and the context's channels behind it, to (B, channels of the other half * transform.n, ...). Dinh et al. (2017).
-    (4.7b)
-    """
-
-    def __init__(self, transform: Transform, network: nn.Module, swap: bool = False):
+    def __init__(self, channels: int):
         super().__init__()
-        self.transform, self.network, self.swap = transform, network, swap
+        self.v = nn.Parameter(torch.randn(channels, channels))
+        self.upper = nn.Parameter(torch.zeros(channels, channels))
+        self.log_diagonal = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x, context=None):
-        return self._apply_half(self.transform.forward, x, context)
+    def matrix(self):
+        return reflections(self.v) @ upper_factor(self, 1.0)
 
-    def inverse(self, z, context=None):
-        return self._apply_half(self.transform.inverse, z, context)
+    def solve(self, z):
+        return torch.linalg.solve_triangular(upper_factor(self, 1.0), reflections(self.v).T @ z, upper=True)
 
-    def _apply_half(self, direction, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        halves = x.chunk(2, 1)
-        stays, moves = halves[::-1] if self.swap else halves
-        known = stays if context is None else torch.cat([stays, context], 1)
-        params = self.network(known).unflatten(1, (self.transform.n, moves.shape[1]))
-        moved, log_slope = direction(moves, params)
-        parts = (moved, stays) if self.swap else (stays, moved)
-        return torch.cat(parts, 1), log_slope.flatten(1).sum(1)
+
+def upper_factor(layer: LULinear | QRLinear, sign: Tensor | float) -> Tensor:
+    """Return the upper triangular factor (C, C) whose diagonal is sign * exp(log_diagonal)."""
+    return layer.upper.triu(1) + torch.diag(sign * layer.log_diagonal.exp())
