@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from course_utils import flow_couplings as fc
-from course_utils.densities import entropy_of, two_moons, two_moons_log_prob
 from course_utils.flows import class_log_probs
 from course_utils.training import fit
 
@@ -214,27 +212,6 @@ def test_the_fast_direction_of_a_flow_takes_one_pass():
         flow.sample(3, rng())
         passes[name] = density, count[0]
     assert passes == {"maf": (2, 10), "iaf": (10, 2)}
-
-
-def test_the_entropy_of_the_moons_is_that_of_their_samples():
-    x = two_moons(20_000, rng()).double()
-    surprise = -two_moons_log_prob(x)
-    assert surprise.mean().item() == pytest.approx(entropy_of(two_moons_log_prob, points=100), abs=4 * 0.74 / 141)
-    assert entropy_of(Independent(Normal(torch.zeros(2), 0.8), 1).log_prob, points=100) == pytest.approx(
-        math.log(2 * math.pi * math.e * 0.64), abs=1e-6
-    )
-
-
-def test_the_density_of_the_moons_is_a_mixture_along_the_arcs():
-    """Against a mixture of 4,000 Gaussians, the midpoint rule over the angle."""
-    angle = math.pi * (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
-    arc = torch.stack([2 * angle.cos() - 1, 2 * angle.sin() - 0.5], -1)
-    means = torch.cat([arc, -arc])
-    mixture = MixtureSameFamily(Categorical(torch.ones(4000)), Independent(Normal(means, 0.3), 1))
-    x = 2 * draw(50, 2)
-    torch.testing.assert_close(two_moons_log_prob(x, 0.3), mixture.log_prob(x), rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="noise = 0 is not positive"):
-        two_moons_log_prob(x, 0.0)
 
 
 def test_a_conditional_spline_flow_learns_where_each_class_is():
