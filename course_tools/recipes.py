@@ -262,7 +262,7 @@ def flow_metrics(model: flow_images.ImageFlow, extras, x, y, generator) -> dict[
     }
     for k in (1, 8, 64):
         bits = flow_images.evaluate_bits(model, x[:500], generator, k).mean()
-        numbers[f"bits/dim of 500 images, K = {k}"] = bits
+        numbers[f"bits/dim, first 500 images, {k} noise{'s' * (k > 1)}"] = bits
     judge = networks.load("digit_classifier", x.device)
     samples = torch.cat([model.sample(500, generator) for _ in range(20)])
     numbers["Fréchet distance"] = metrics.frechet(judge.judge(samples)[0], judge.judge(x)[0])

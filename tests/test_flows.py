@@ -96,6 +96,20 @@ def test_densities_integrate_to_one(name, dim):
     assert mass(flow.log_prob, 12, 500 if dim == 2 else 5000, dim) == pytest.approx(1, abs=1e-5)
 
 
+def test_divided_by_the_determinant_it_is_no_density():
+    """p(x) = p(z) |det dz/dx|: with 1 / |det dz/dx| a map that halves all lengths would give the mass 4."""
+    flow = flows.Flow([flows.ElementwiseAffine(1)], 1).double()
+    with torch.no_grad():
+        flow.transform.layers[0].log_scale.fill_(-math.log(2))
+
+    def wrong(x):
+        base, log_det = flow.terms(x)
+        return base - log_det
+
+    assert mass(flow.log_prob, 20, 2000, 1) == pytest.approx(1, abs=1e-9)
+    assert mass(wrong, 20, 2000, 1) == pytest.approx(4, abs=1e-9)
+
+
 def test_samples_follow_the_density():
     """The first two moments of 20,000 samples against quadrature, within four standard errors."""
     torch.manual_seed(1)
