@@ -147,7 +147,7 @@ def two_moons(n: int, generator: torch.Generator, noise: float = 0.2) -> Tensor:
 
 
 def two_moons_log_prob(x: Tensor, noise: float = 0.2, nodes: int = 128) -> Tensor:
-    """Return the log density in nats of ``two_moons``: x (..., 2) to (...), by Gauss-Legendre quadrature over the angle.
+    """Return the log density in nats of ``two_moons``, x (..., 2) to (...), by Gauss-Legendre quadrature over angles.
 
     Exact to 1e-9 for a noise of at least 0.1. Raises ``ValueError`` for a noise that is not positive.
     """

@@ -136,23 +136,23 @@ class Spline(Transform):
         return F.pad(F.pad(inner, (1, 0), value=-self.limit), (0, 1), value=self.limit)
 
     def _bin(self, v: Tensor, params: Tensor, side: int) -> tuple[Tensor, ...]:
-        """Return x, y, width, height, and slopes at the left and right of the bins that hold v, (B, ...) each.
+        """Return x, y, slope at the left of the bins that hold v, then at the right, (B, ...) each.
 
         `side`: 0 if v is along x, 1 if along y.
         """
-        raw = params.movedim(1, -1).split([self.bins, self.bins, self.bins - 1], -1)
-        knots = self._knots(raw[0]), self._knots(raw[1])
-        inner = self.LEAST + F.softplus(raw[2] + math.log(math.expm1(1 - self.LEAST)))  # 1 at 0
-        slopes = F.pad(inner, (1, 1), value=1.0)
-        left = torch.searchsorted(knots[side][..., 1:-1].detach().contiguous(), v.detach()[..., None])  # (B, ..., 1)
-        x, x_next, y, y_next = (k.gather(-1, left + i)[..., 0] for k in knots for i in (0, 1))
-        slope, slope_next = (slopes.gather(-1, left + i)[..., 0] for i in (0, 1))
-        return x, y, x_next - x, y_next - y, slope, slope_next
+        raw = params.movedim(1, -1)
+        knots = self._knots(torch.stack(raw[..., : 2 * self.bins].chunk(2, -1)))  # (2, B, ..., K + 1): x and y
+        slopes = self.LEAST + F.softplus(raw[..., 2 * self.bins :] + math.log(math.expm1(1 - self.LEAST)))  # 1 at 0
+        table = torch.cat([knots, F.pad(slopes, (1, 1), value=1.0)[None]])  # (3, B, ..., K + 1)
+        left = torch.searchsorted(knots[side, ..., 1:-1].detach().contiguous(), v.detach()[..., None])  # (B, ..., 1)
+        ends = torch.cat([left, left + 1], -1).expand(3, *v.shape, 2)
+        return table.gather(-1, ends).movedim(-1, 0).flatten(0, 1).unbind()
 
     def forward(self, x, params):
         inside = x.abs() < self.limit
         v = torch.where(inside, x, 0.0)
-        x0, y0, width, height, d0, d1 = self._bin(v, params, 0)
+        x0, y0, d0, x1, y1, d1 = self._bin(v, params, 0)
+        width, height = x1 - x0, y1 - y0
         xi = (v - x0) / width
         mean, cross = height / width, xi * (1 - xi)
         below = mean + (d0 + d1 - 2 * mean) * cross
@@ -163,7 +163,8 @@ class Spline(Transform):
     def inverse(self, z, params):
         inside = z.abs() < self.limit
         v = torch.where(inside, z, 0.0)
-        x0, y0, width, height, d0, d1 = self._bin(v, params, 1)
+        x0, y0, d0, x1, y1, d1 = self._bin(v, params, 1)
+        width, height = x1 - x0, y1 - y0
         mean, rise = height / width, v - y0
         bend = rise * (d0 + d1 - 2 * mean)
         a, b, c = height * (mean - d0) + bend, height * d0 - bend, -mean * rise
@@ -279,7 +280,7 @@ def realnvp(dim: int, layers: int = 8, hidden: Sequence[int] = (64, 64), context
 
 
 def spline_flow(
-    dim: int, layers: int = 6, hidden: Sequence[int] = (64, 64), context: int = 0, bins: int = 8, limit: float = 4.0
+    dim: int, layers: int = 4, hidden: Sequence[int] = (64, 64), context: int = 0, bins: int = 16, limit: float = 4.0
 ) -> Flow:
     """Return couplings by rational-quadratic splines. Its data should lie within [-limit, limit]."""
     return coupling_flow(dim, Spline(bins, limit), layers, hidden, context)

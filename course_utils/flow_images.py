@@ -116,11 +116,8 @@ class Logit(Layer):
         self.alpha = alpha
 
     def forward(self, x, context=None):
-        low, high = x.aminmax()
-        inside = bool((low >= 0) & (high <= 1))
-        require(
-            inside, f"Logit got values from {low.item():.4g} to {high.item():.4g}; they must lie in [0, 1]: scale them"
-        )
+        low, high = (v.item() for v in x.aminmax())
+        require(0 <= low <= high <= 1, f"Logit got values from {low:.4g} to {high:.4g}; allowed are those in [0, 1]")
         z = (self.alpha + (1 - 2 * self.alpha) * x).logit()
         return z, -self._log_slope(z)
 

@@ -429,7 +429,8 @@ class LULinear(ChannelLinear):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return L and U, (C, C) each."""
-        return self.lower.tril(-1) + torch.eye(len(self.sign)).to(self.lower), upper_factor(self, self.sign)
+        one = torch.eye(len(self.sign), dtype=self.lower.dtype, device=self.lower.device)
+        return self.lower.tril(-1) + one, upper_factor(self, self.sign)
 
     def matrix(self):
         lower, upper = self.factors()

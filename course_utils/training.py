@@ -186,6 +186,7 @@ def fit(
     seconds: float | None = None,
     batch_size: int = 128,
     lr: float = 1e-3,
+    clip: float | None = None,
     after_step: Callable[[int], float | None] | None = None,
     label: str | None = "fit",
 ) -> History:
@@ -193,8 +194,8 @@ def fit(
 
     The arguments are those of ``steps`` and of ``run``; it raises what they do.
     """
-    budget = {"steps": steps, "seconds": seconds, "batch_size": batch_size}
-    return run(_steps(loss, adamw(model, lr), n, generator=generator, **budget), label, after_step)
+    given = {"steps": steps, "seconds": seconds, "batch_size": batch_size, "clip": clip}
+    return run(_steps(loss, adamw(model, lr), n, generator=generator, **given), label, after_step)
 
 
 def every(n: int, call: Callable[[], float | None]) -> Callable[[int], float | None]:
