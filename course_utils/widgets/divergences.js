@@ -1,0 +1,258 @@
+// The twin of divergences.py: the same numbers, for the hand, at the speed of the screen.
+
+import { contours } from "d3-contour";
+import { written } from "./stage.js";
+
+const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
+
+// Mathematics: arrays on grids, named and computed as in divergences.py and densities.py ------------------------------
+
+/** n numbers from low to high. */
+const linspace = ({ low, high, n }) => Float64Array.from({ length: n }, (_, i) => low + (i * (high - low)) / (n - 1));
+
+/** log N(x; mu, sigma²). */
+const gaussianLogProb = (x, mu, sigma) => -0.5 * ((x - mu) / sigma) ** 2 - Math.log(sigma) - LOG_ROOT;
+
+/** log(exp(a) + exp(b)). */
+const logAddExp = (a, b) => Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)));
+
+/** The integral over the grid x by the trapezoidal rule. */
+function trapezoid(y, x) {
+  let sum = 0;
+  for (let i = 1; i < x.length; i++) sum += 0.5 * (y[i] + y[i - 1]) * (x[i] - x[i - 1]);
+  return sum;
+}
+
+/** alpha of Amari's family for a kind of divergence, null for Jensen and Shannon's. */
+const alphaOf = (kind, alpha) => ({ forward: 1, reverse: 0, js: null, alpha })[kind];
+
+/** The integrand of a divergence at one point, never negative. (1.4d), (1.5a), (1.5c) to (1.5e) */
+function integrand(logP, logQ, alpha, p = Math.exp(logP), q = Math.exp(logQ)) {
+  if (alpha === null) {
+    const logM = logAddExp(logP, logQ) - Math.LN2;
+    return 0.5 * ((p > 0 ? p * (logP - logM) : 0) + (q > 0 ? q * (logQ - logM) : 0));
+  }
+  if (alpha === 1) return (p > 0 ? p * (logP - logQ) : 0) - p + q;
+  if (alpha === 0) return (q > 0 ? q * (logQ - logP) : 0) - q + p;
+  return (alpha * p + (1 - alpha) * q - Math.exp(alpha * logP + (1 - alpha) * logQ)) / (alpha * (1 - alpha));
+}
+
+/** The divergence of p (log density on the grid x) from N(mu, sigma²), by the trapezoidal rule. */
+function divergence(logP, x, alpha, mu, logSigma) {
+  const sigma = Math.exp(logSigma);
+  let sum = 0;
+  let before = 0;
+  for (let i = 0; i < x.length; i++) {
+    const here = integrand(logP[i], -0.5 * ((x[i] - mu) / sigma) ** 2 - logSigma - LOG_ROOT, alpha);
+    if (i) sum += 0.5 * (here + before) * (x[i] - x[i - 1]);
+    before = here;
+  }
+  return sum;
+}
+
+/** The value at theta = [mu, log sigma] and, by central differences, gradient and second derivatives there. */
+function differences(logP, x, alpha, [mu, logSigma], h) {
+  const f = (i, j) => divergence(logP, x, alpha, mu + i * h, logSigma + j * h);
+  const [west, east, south, north, here] = [f(-1, 0), f(1, 0), f(0, -1), f(0, 1), f(0, 0)];
+  return {
+    gradient: [(east - west) / (2 * h), (north - south) / (2 * h)],
+    a: (east + west - 2 * here) / h ** 2,
+    b: (north + south - 2 * here) / h ** 2,
+    c: (f(1, 1) + f(-1, -1) - f(1, -1) - f(-1, 1)) / (4 * h ** 2),
+  };
+}
+
+/** The path of [mu, log sigma] downhill by Newton's method: divergences.py's `descend`, of one start. */
+function descend(logP, x, alpha, start, { stride, steps, h, parts }) {
+  const path = [start];
+  for (let turn = 0; turn < steps; turn++) {
+    const at = path.at(-1);
+    const { gradient: g, a, b, c } = differences(logP, x, alpha, at, h);
+    if (Math.max(...g.map(Math.abs)) < 1e-6) break;
+    const angle = 0.5 * Math.atan2(2 * c, a - b);
+    const radius = Math.hypot((a - b) / 2, c);
+    const step = [0, 0];
+    for (const [size, axis] of [
+      [(a + b) / 2 + radius, [Math.cos(angle), Math.sin(angle)]],
+      [(a + b) / 2 - radius, [-Math.sin(angle), Math.cos(angle)]],
+    ]) {
+      const along = (axis[0] * g[0] + axis[1] * g[1]) / Math.max(Math.abs(size), 1e-2); // downhill at a saddle too
+      step[0] += along * axis[0];
+      step[1] += along * axis[1];
+    }
+    const scale = Math.max(1, Math.hypot(...step) / stride);
+    const tried = parts.map((part) => [at[0] - (part * step[0]) / scale, at[1] - (part * step[1]) / scale]);
+    const values = tried.map((theta) => divergence(logP, x, alpha, ...theta));
+    const best = values.indexOf(Math.min(...values));
+    if (best === 0) break;
+    path.push(tried[best]);
+  }
+  return path;
+}
+
+// W-KL ---------------------------------------------------------------------------------------------------------------
+
+const grids = new Map(); // of a spec, made once
+
+/** The grids of the spec; of every Gaussian of the landscape log q and q on x, one after the other. */
+function gridsOf(spec) {
+  if (!grids.has(spec.name)) {
+    const found = Object.fromEntries(
+      Object.entries(spec.constants.grids).map(([name, grid]) => [name, linspace(grid)]),
+    );
+    const { x, mus, logSigmas } = found;
+    const logQ = new Float64Array(logSigmas.length * mus.length * x.length);
+    let i = 0;
+    for (const logSigma of logSigmas) {
+      for (const mu of mus) for (const v of x) logQ[i++] = gaussianLogProb(v, mu, Math.exp(logSigma));
+    }
+    grids.set(spec.name, { ...found, logQ, q: logQ.map(Math.exp) });
+  }
+  return grids.get(spec.name);
+}
+
+/** log p of the mixture on a grid. */
+function logMixture({ separation, weight, left, right }, x) {
+  return x.map((v) =>
+    logAddExp(
+      Math.log(weight) + gaussianLogProb(v, -separation / 2, left),
+      Math.log(1 - weight) + gaussianLogProb(v, separation / 2, right),
+    ),
+  );
+}
+
+let terrain = { of: "" }; // of the last mixture and divergence: the start does not matter to it
+
+/** The divergence over (mu, sigma), rows of sigma, and its local minima [mu, log sigma, value]. */
+function terrainOf(state, logP, alpha, spec) {
+  const { x, mus, logSigmas, logQ, q } = gridsOf(spec);
+  const of = JSON.stringify([state.separation, state.weight, state.left, state.right, alpha]);
+  if (terrain.of === of) return terrain;
+  const columns = mus.length;
+  const landscape = new Float64Array(columns * logSigmas.length);
+  const p = logP.map(Math.exp);
+  const n = x.length;
+  for (let cell = 0; cell < landscape.length; cell++) {
+    let sum = 0;
+    for (let i = 0, k = cell * n; i < n; i++, k++) {
+      const edge = i === 0 || i === n - 1 ? 0.5 : 1; // the trapezoidal rule on an even grid
+      sum += edge * integrand(logP[i], logQ[k], alpha, p[i], q[k]);
+    }
+    landscape[cell] = sum * (x[1] - x[0]);
+  }
+  const minima = [];
+  for (let s = 1; s < logSigmas.length - 1; s++) {
+    for (let m = 1; m < columns - 1; m++) {
+      const here = landscape[s * columns + m];
+      const around = [-1, 0, 1].flatMap((i) => [-1, 0, 1].map((j) => (i || j ? landscape[(s + i) * columns + m + j] : Infinity)));
+      if (here < Math.min(...around)) {
+        const end = descend(logP, x, alpha, [mus[m], logSigmas[s]], spec.constants.descent).at(-1);
+        minima.push([...end, divergence(logP, x, alpha, ...end)]);
+      }
+    }
+  }
+  return (terrain = { of, landscape, minima });
+}
+
+export const kl = {
+  compute(state, spec) {
+    const { x, shown } = gridsOf(spec);
+    const alpha = alphaOf(state.kind, state.alpha);
+    const logP = logMixture(state, x);
+    const shownP = logMixture(state, shown);
+    const { landscape, minima } = terrainOf(state, logP, alpha, spec);
+    const path = descend(logP, x, alpha, [state.mu, Math.log(state.sigma)], spec.constants.descent);
+    const [mu, logSigma] = path.at(-1);
+    const sigma = Math.exp(logSigma);
+    const p = logP.map(Math.exp);
+    const mean = trapezoid(p.map((v, i) => v * x[i]), x);
+    const deviation = Math.sqrt(trapezoid(p.map((v, i) => v * (x[i] - mean) ** 2), x));
+    return {
+      p: shownP.map(Math.exp),
+      q: shown.map((v) => Math.exp(gaussianLogProb(v, mu, sigma))),
+      start: shown.map((v) => Math.exp(gaussianLogProb(v, state.mu, state.sigma))),
+      integrand: shown.map((v, i) => integrand(shownP[i], gaussianLogProb(v, mu, sigma), alpha)),
+      value: divergence(logP, x, alpha, mu, logSigma),
+      mu, sigma, path, minima, landscape,
+      moments: [mean, deviation],
+    };
+  },
+
+  draw(view, numbers, state, spec) {
+    const { shown, mus, logSigmas } = gridsOf(spec);
+    const { words, levels, bands } = spec.constants;
+    const top = ceiling(Math.max(...numbers.p, ...numbers.q, 0.8 * Math.max(...numbers.integrand)));
+    const left = view.panel("densities", {
+      legend: [["p", "p"], ["q", "q, fitted"], ["grey", "start", "dotted"], ["gap", "area = D", "area"]],
+      label: words.densities,
+    });
+    left.axes({
+      x: { domain: [shown[0], shown.at(-1)], label: "x" },
+      y: { domain: [0, top], label: "density", digits: 2 },
+      title: `${nameOf(state, spec)} = ${written(numbers.value)} nats`,
+    });
+    left.area("integrand", shown, numbers.integrand, { colour: "gap" });
+    left.line("start", shown, numbers.start, { colour: "grey", width: 1.5, dash: "2 3" });
+    left.line("p", shown, numbers.p, { colour: "p" });
+    left.line("q", shown, numbers.q, { colour: "q" });
+    const at = (x) => numbers.p[Math.round(((x - shown[0]) / (shown.at(-1) - shown[0])) * (shown.length - 1))];
+    for (const [side, sign] of [["left", -1], ["right", 1]]) {
+      const mode = (sign * state.separation) / 2;
+      const flank = mode + sign * state[side];
+      left.handle(`${side} mode`, {
+        at: [mode, at(mode)], by: [0.05, 0], label: `${side} mode of p`, colour: "p", said: `at ${written(mode, 2)}`,
+        move: ([x]) => ({ separation: 2 * sign * x }),
+      });
+      left.handle(`${side} width`, {
+        at: [flank, at(flank)], by: [0.1, 0], label: `width of the ${side} mode`, colour: "sky", said: written(state[side], 2),
+        move: ([x]) => ({ [side]: sign * x - state.separation / 2 }),
+      });
+    }
+
+    const [m, s] = [mus, logSigmas].map((grid) => (grid[1] - grid[0]) / 2); // half a pixel: its centre is the grid's
+    const extent = [mus[0] - m, mus.at(-1) + m, logSigmas[0] - s, logSigmas.at(-1) + s];
+    const right = view.panel("landscape", {
+      legend: [["ground", "start", "dot"], ["q", "fit", "dot"], ["ground", "minimum", "star"]],
+      label: words.landscape,
+    });
+    right.axes({
+      x: { domain: extent.slice(0, 2), label: "μ", grid: false },
+      y: { domain: extent.slice(2), label: "σ", grid: false, ticks: [0.5, 1, 2, 4].map((v) => [Math.log(v), `${v}`]) },
+      title: "landscape of D and its descent",
+    });
+    const shade = view.dark ? bands[1] : bands[0];
+    if (right.landscape !== numbers.landscape || right.dark !== view.dark) {
+      const shapes = contours().size([mus.length, logSigmas.length]).thresholds(levels)(numbers.landscape);
+      right.contours("bands", shapes, shade, mus.length, logSigmas.length, extent);
+      right.landscape = numbers.landscape;
+      right.dark = view.dark;
+    }
+    right.line("path", numbers.path.map(([x]) => x), numbers.path.map(([, y]) => y), { colour: "q", halo: true });
+    right.dots("minima", numbers.minima, { colour: "ground", star: true });
+    right.dots("fit", [numbers.path.at(-1)], { colour: "q" });
+    right.handle("start", {
+      at: numbers.path[0], by: [0.1, 0.1], label: "start of the descent", colour: "start",
+      said: `mean ${written(state.mu, 2)}, deviation ${written(state.sigma, 2)}`,
+      move: ([x, y]) => ({ mu: x, sigma: Math.exp(y) }),
+    });
+  },
+
+  read(numbers, state, spec) {
+    const minima = numbers.minima.map(([, , value]) => value).sort((a, b) => a - b);
+    return (
+      `<b>${nameOf(state, spec)}: ${written(numbers.value, 4)} nats</b> at μ = ${written(numbers.mu)}, ` +
+      `σ = ${written(numbers.sigma)} · p: mean ${written(numbers.moments[0])}, deviation ${written(numbers.moments[1])} · ` +
+      `minima: ${minima.map((value) => written(value)).join(", ")}`
+    );
+  },
+};
+
+/** The divergence's name in a state. */
+function nameOf(state, spec) {
+  const options = spec.controls.find(({ name }) => name === "kind").options;
+  const [, name] = options.find(([key]) => key === state.kind);
+  return state.kind === "alpha" ? `alpha-divergence (${written(state.alpha, 2)})` : name;
+}
+
+/** A round upper limit for an axis; few different ones, so that the axis seldom changes. */
+const ceiling = (top) => [0.3, 0.45, 0.6, 0.9, 1.2, 1.8, 2.4, 4, 8, 16].find((limit) => 1.1 * top < limit) ?? 1.2 * top;

@@ -1,0 +1,393 @@
+// The stage: mounts a widget on a host. The host gives `model` (get, set, save_changes, on, send: anywidget's contract)
+// and an element; the widget gives `compute(state, spec)` and `draw(view, numbers, state, spec)`; all names, ranges,
+// grids, colours and words come from Python in one `spec`.
+
+import { axisBottom, axisLeft } from "d3-axis";
+import { drag } from "d3-drag";
+import { scaleLinear } from "d3-scale";
+import { select } from "d3-selection";
+import { area, line } from "d3-shape";
+import style from "./stage.css";
+
+/** Make an HTML element inside a parent, with attributes and, if given, a text. */
+export function make(parent, tag, attributes = {}, text = "") {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text) element.textContent = text;
+  parent.append(element);
+  return element;
+}
+
+/** Tell whether the page is dark: JupyterLab and Colab say so, elsewhere the reader's own setting counts. */
+export function isDark() {
+  const lab = document.body.dataset.jpThemeLight;
+  if (lab !== undefined) return lab === "false";
+  const theme = document.documentElement.getAttribute("theme");
+  if (theme) return theme === "dark";
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+// State --------------------------------------------------------------------------------------------------------------
+
+/** A number as a reader sees it: with a true minus sign, and none before a zero. */
+export function written(value, digits = 3) {
+  const text = value.toFixed(digits);
+  return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
+}
+
+/** The value of a range nearest to a number that it can take. */
+export function within(control, value) {
+  const steps = Math.round((value - control.low) / control.step);
+  const digits = Math.max(0, Math.ceil(-Math.log10(control.step) - 1e-9) + 1);
+  return Math.min(control.high, Math.max(control.low, Number((control.low + steps * control.step).toFixed(digits))));
+}
+
+/** Throw an error that names the first part of a state which its control can't take, or which is no control's. */
+export function check(values, spec) {
+  const known = Object.fromEntries(spec.controls.map((control) => [control.name, control]));
+  for (const [name, value] of Object.entries(values)) {
+    const control = known[name];
+    if (!control) throw new RangeError(`control '${name}' is not known; allowed: ${Object.keys(known).join(", ")}`);
+    if (control.kind === "choice") {
+      const allowed = control.options.map(([key]) => key);
+      if (!allowed.includes(value)) {
+        throw new RangeError(`${name} = '${value}' is not known; allowed: ${allowed.join(", ")}`);
+      }
+    } else if (typeof value !== "number" || !(control.low <= value && value <= control.high)) {
+      throw new RangeError(`${name} = ${value} is out of range; allowed: ${control.low} to ${control.high}`);
+    }
+  }
+}
+
+/** A random state from what the spec says of surprises: an interval or a list for each of some controls. */
+export function surprise(spec, random = Math.random) {
+  const values = {};
+  for (const control of spec.controls) {
+    const among = spec.surprise[control.name];
+    if (!among) continue;
+    values[control.name] =
+      control.kind === "choice"
+        ? among[Math.floor(random() * among.length)]
+        : within(control, among[0] + random() * (among[1] - among[0]));
+  }
+  return values;
+}
+
+/** Tell whether a control applies in a state. */
+export const applies = (control, state) =>
+  Object.entries(control.when ?? {}).every(([name, values]) => values.includes(state[name]));
+
+/** A model without a kernel, for plain pages and tests: what it is told it tells its listeners. */
+export function plainModel(values) {
+  const listeners = {};
+  return {
+    get: (name) => values[name],
+    set(name, value) {
+      values[name] = value;
+      for (const listener of listeners[`change:${name}`] ?? []) listener();
+    },
+    save_changes() {},
+    send() {},
+    on: (event, listener) => (listeners[event] ??= []).push(listener),
+    off: (event, listener) => (listeners[event] = (listeners[event] ?? []).filter((other) => other !== listener)),
+  };
+}
+
+// Mounting -----------------------------------------------------------------------------------------------------------
+
+/** Mount the widget that `model` describes into `el`; return what takes it away. `widgets`: name → module. */
+export function mount({ model, el }, widgets) {
+  const spec = model.get("spec");
+  const widget = widgets[spec.name];
+  const root = make(el, "div", { class: "stage", "data-widget": spec.name });
+  make(root, "style").textContent = style;
+  make(root, "b", { class: "title" }, spec.title);
+  const frame = make(root, "div", { class: "controls" });
+  const row = make(root, "div", { class: "buttons" });
+  const readout = make(root, "output", { "aria-live": "polite" });
+  const box = make(root, "div", { class: "error", role: "alert", hidden: "" });
+  const view = makeView(make(root, "div", { class: "view", role: "group", "aria-label": spec.alt }), spec, change);
+  const controls = spec.controls.map((control) => makeControl(frame, control, change));
+  button("Reset", () => change(spec.start));
+  button("Surprise me", () => change(surprise(spec)));
+  for (const [name, label] of Object.entries(spec.actions)) {
+    button(label, () => change(widget.actions[name](model.get("state"), spec)));
+  }
+  make(row, "span", { class: "hint" }, spec.hint);
+  view.onReset = () => change(spec.start);
+
+  function button(label, press) {
+    make(row, "button", { type: "button" }, label).addEventListener("click", () => {
+      try {
+        press();
+      } catch (error) {
+        show(error);
+      }
+    });
+  }
+
+  /** Go to a state that differs in some values; what is no state is refused by name. */
+  function change(values) {
+    check(values, spec);
+    model.set("state", { ...model.get("state"), ...values });
+    model.save_changes();
+    ask();
+  }
+
+  let asked = 0;
+  /** Draw at the next frame; of several requests before it once. */
+  function ask() {
+    asked ||= requestAnimationFrame(() => {
+      asked = 0;
+      follow();
+    });
+  }
+
+  let said = 0;
+  /** Let controls, picture and readout follow the state. */
+  function follow() {
+    const state = model.get("state");
+    try {
+      check(state, spec);
+      for (const control of controls) control.follow(state);
+      const numbers = widget.compute(state, spec);
+      widget.draw(view, numbers, state, spec);
+      const text = widget.read(numbers, state, spec);
+      clearTimeout(said); // a reader of screens is told where the hand has come to rest
+      said = setTimeout(() => (readout.innerHTML = text), readout.textContent ? 150 : 0);
+      root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
+      box.hidden = true;
+    } catch (error) {
+      show(error);
+    }
+  }
+
+  /** Say what went wrong, in which state, and what to press. */
+  function show(error) {
+    const state = JSON.stringify(model.get("state"));
+    box.hidden = false;
+    box.replaceChildren();
+    make(box, "b", {}, error.name);
+    box.append(`: ${error.message}`);
+    make(box, "br");
+    box.append(`State: ${state}. The picture shows the last state that worked: press Reset to go back to the start.`);
+  }
+
+  function recolour() {
+    root.classList.toggle("dark", isDark());
+    view.dark = isDark();
+    ask();
+  }
+
+  const watcher = new MutationObserver(recolour);
+  watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  watcher.observe(document.documentElement, { attributes: true, attributeFilter: ["theme"] });
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", recolour);
+  model.on("change:state", ask);
+  root.classList.toggle("dark", isDark());
+  view.dark = isDark();
+  follow();
+
+  return () => {
+    watcher.disconnect();
+    scheme.removeEventListener("change", recolour);
+    model.off("change:state", ask);
+    cancelAnimationFrame(asked);
+    clearTimeout(said);
+    root.remove();
+  };
+}
+
+/** A labelled control: a range with its value and unit, or a choice. `follow(state)` moves it. */
+function makeControl(parent, control, change) {
+  const label = make(parent, "label");
+  make(label, "span", { class: "name" }, control.label);
+  if (control.kind === "choice") {
+    const list = make(label, "select", { name: control.name });
+    for (const [key, text] of control.options) make(list, "option", { value: key }, text);
+    list.addEventListener("change", () => change({ [control.name]: list.value }));
+    return {
+      follow(state) {
+        list.value = state[control.name];
+        list.disabled = !applies(control, state);
+      },
+    };
+  }
+  const { low: min, high: max, step } = control;
+  const range = make(label, "input", { type: "range", name: control.name, min, max, step });
+  const value = make(label, "span", { class: "value" });
+  range.addEventListener("input", () => change({ [control.name]: within(control, Number(range.value)) }));
+  return {
+    follow(state) {
+      range.value = state[control.name];
+      range.disabled = !applies(control, state);
+      value.textContent = `${written(state[control.name], control.digits)}${control.unit ? ` ${control.unit}` : ""}`;
+      range.setAttribute("aria-valuetext", value.textContent);
+    },
+  };
+}
+
+// Drawing ------------------------------------------------------------------------------------------------------------
+
+const MARGIN = { top: 34, right: 12, bottom: 40, left: 52 };
+
+/** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
+function makeView(element, spec, change) {
+  const panels = {};
+  return {
+    element,
+    change,
+    dark: false,
+    onReset: () => {},
+    colour(name) {
+      return spec.colours[name][this.dark ? 1 : 0];
+    },
+    panel(name, options) {
+      return (panels[name] ??= makePanel(this, name, options));
+    },
+  };
+}
+
+/** A panel: an SVG with axes. Its drawing methods take a key, and move what has this key already. */
+function makePanel(view, name, { width = 440, height = 320, legend = [], label = "" }) {
+  const holder = make(view.element, "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px` });
+  const svg = select(holder)
+    .append("svg")
+    .attr("viewBox", `0 0 ${width} ${height}`)
+    .attr("role", "img")
+    .attr("aria-label", label);
+  const clip = `clip-${name}-${Math.random().toString(36).slice(2)}`;
+  const box = { x: MARGIN.left, y: MARGIN.top, w: width - MARGIN.left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
+  svg.append("clipPath").attr("id", clip).append("rect").attr("x", box.x).attr("y", box.y).attr("width", box.w).attr("height", box.h);
+  const axes = svg.append("g").attr("class", "axes").attr("aria-hidden", "true");
+  const marks = svg.append("g").attr("clip-path", `url(#${clip})`);
+  const hands = svg.append("g").attr("class", "hands");
+  const layers = {};
+  const layer = (tag, key, parent = marks) =>
+    (layers[key] ??= parent.append(tag).attr("data-key", key).attr("fill", "none"));
+  const key = make(holder, "figcaption", { class: "legend" });
+  for (const [colour, text, kind] of legend) {
+    const entry = make(key, "span", { class: kind ?? "line" }, text);
+    entry.dataset.colour = colour;
+  }
+  svg.on("dblclick", () => view.onReset());
+  const panel = {
+    svg, box, view, marks,
+    x: scaleLinear().range([box.x, box.x + box.w]),
+    y: scaleLinear().range([box.y + box.h, box.y]),
+
+    /** Set domains, ticks and labels of both axes, and the title. */
+    axes({ x, y, title = "" }) {
+      for (const entry of key.children) entry.style.setProperty("--colour", view.colour(entry.dataset.colour));
+      const make = { x: axisBottom, y: axisLeft };
+      const told = JSON.stringify([x, y, title]);
+      if (told === panel.told) return panel;
+      panel.told = told;
+      for (const [which, axis] of Object.entries({ x, y })) {
+        panel[which].domain(axis.domain);
+        const ticks = make[which](panel[which]).tickSizeOuter(0);
+        if (axis.ticks) ticks.tickValues(axis.ticks.map(([at]) => at)).tickFormat((_, i) => axis.ticks[i][1]);
+        else ticks.ticks(5).tickFormat((v) => written(v, axis.digits ?? 0));
+        ticks.tickSizeInner(axis.grid === false ? 4 : which === "x" ? -box.h : -box.w).tickPadding(6);
+        const group = layers[`axis ${which}`] ?? (layers[`axis ${which}`] = axes.append("g"));
+        group.attr("transform", which === "x" ? `translate(0,${box.y + box.h})` : `translate(${box.x},0)`).call(ticks);
+        const text = layers[`label ${which}`] ?? (layers[`label ${which}`] = axes.append("text").attr("class", "label"));
+        if (which === "x") text.attr("x", box.x + box.w / 2).attr("y", height - 4).attr("text-anchor", "middle");
+        else text.attr("transform", `translate(13,${box.y + box.h / 2}) rotate(-90)`).attr("text-anchor", "middle");
+        text.text(axis.label ?? "");
+      }
+      const head = layers.title ?? (layers.title = axes.append("text").attr("class", "head").attr("x", 4).attr("y", 18));
+      head.text(title);
+      return panel;
+    },
+
+    /** A curve through (xs, ys). */
+    line(name, xs, ys, { colour, width = 2, dash = null, halo = false }) {
+      const path = line().x((_, i) => panel.x(xs[i])).y((_, i) => panel.y(ys[i]))(ys);
+      if (halo) layer("path", `${name} halo`).attr("class", "halo").attr("stroke-width", width + 3).attr("d", path);
+      layer("path", name).attr("stroke", view.colour(colour)).attr("stroke-width", width).attr("stroke-dasharray", dash).attr("d", path);
+    },
+
+    /** The area between a curve and zero. */
+    area(name, xs, ys, { colour, opacity = 0.5 }) {
+      const path = area().x((_, i) => panel.x(xs[i])).y0(panel.y(0)).y1((_, i) => panel.y(ys[i]))(ys);
+      layer("path", name).attr("fill", view.colour(colour)).attr("opacity", opacity).attr("d", path);
+    },
+
+    /** Pixels (rgba bytes, rows from above) stretched over a rectangle of the axes' units. */
+    image(name, rgba, columns, [x0, x1, y0, y1]) {
+      const canvas = (panel.canvases ??= {})[name] ?? (panel.canvases[name] = document.createElement("canvas"));
+      canvas.width = columns;
+      canvas.height = rgba.length / 4 / columns;
+      canvas.getContext("2d").putImageData(new ImageData(rgba, columns), 0, 0);
+      layer("image", name)
+        .attr("x", panel.x(x0)).attr("y", panel.y(y1))
+        .attr("width", panel.x(x1) - panel.x(x0)).attr("height", panel.y(y0) - panel.y(y1))
+        .attr("preserveAspectRatio", "none").attr("href", canvas.toDataURL());
+    },
+
+    /** Closed shapes such as d3-contour gives, in pixels of a grid of `columns` over a rectangle of the axes' units. */
+    contours(name, shapes, fill, columns, rows, [x0, x1, y0, y1]) {
+      const group = layer("g", name);
+      const path = (shape) =>
+        shape.coordinates
+          .map((polygon) => polygon.map((ring) => `M${ring.map(([i, j]) =>
+            `${panel.x(x0 + (i / columns) * (x1 - x0)).toFixed(1)},${panel.y(y0 + (j / rows) * (y1 - y0)).toFixed(1)}`).join("L")}Z`).join(""))
+          .join("");
+      group.selectAll("path").data(shapes).join("path").attr("fill", (_, i) => fill[i]).attr("d", path);
+    },
+
+    /** Marks at points [x, y]: discs, or stars. */
+    dots(name, points, { colour, radius = 5, star = false }) {
+      const group = layer("g", name);
+      const shape = star ? starPath(1.7 * radius) : discPath(radius);
+      group.selectAll("path").data(points).join("path").attr("d", shape).attr("class", "mark")
+        .attr("fill", view.colour(colour)).attr("transform", ([x, y]) => `translate(${panel.x(x)},${panel.y(y)})`);
+    },
+
+    /** A text at a point. */
+    text(name, [x, y], text, { anchor = "start", dx = 0, dy = 0 } = {}) {
+      layer("text", name).attr("class", "note").attr("fill", null).attr("text-anchor", anchor)
+        .attr("x", panel.x(x) + dx).attr("y", panel.y(y) + dy).text(text);
+    },
+
+    /**
+     * A handle at `at` ([x, y] in the axes' units): dragged by mouse or finger, or moved by arrow keys in steps `by`,
+     * it calls `move([x, y])`, which returns what changes in the state.
+     */
+    handle(name, { at, by, label, colour, move, said }) {
+      const found = layers[`hand ${name}`];
+      const hand = found ?? (layers[`hand ${name}`] = hands.append("g").attr("class", "hand").attr("tabindex", 0).attr("role", "slider"));
+      if (!found) {
+        hand.append("circle").attr("class", "reach").attr("r", 16);
+        hand.append("circle").attr("class", "grip").attr("r", 7);
+        hand.call(drag().container(svg.node()).on("drag", (event) => {
+          const inside = [Math.min(box.x + box.w, Math.max(box.x, event.x)), Math.min(box.y + box.h, Math.max(box.y, event.y))];
+          view.change(hand.datum().move([panel.x.invert(inside[0]), panel.y.invert(inside[1])]));
+        }));
+        hand.on("keydown", (event) => {
+          const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+          if (!way) return;
+          event.preventDefault();
+          event.stopPropagation(); // JupyterLab would go to the next cell
+          const told = hand.datum(), much = event.shiftKey ? 5 : 1;
+          view.change(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
+        });
+        hand.attr("data-lm-suppress-shortcuts", "true");
+      }
+      hand.datum({ at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
+        .attr("transform", `translate(${panel.x(at[0])},${panel.y(at[1])})`)
+        .attr("aria-label", label).attr("aria-valuetext", said).attr("aria-valuenow", at[0]);
+      hand.select(".grip").attr("fill", view.colour(colour));
+    },
+  };
+  return panel;
+}
+
+const discPath = (r) => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`;
+const starPath = (r) =>
+  `M${[...Array(10).keys()]
+    .map((i) => [(i % 2 ? 0.42 : 1) * r, (Math.PI * i) / 5])
+    .map(([d, angle]) => `${(d * Math.sin(angle)).toFixed(2)},${(-d * Math.cos(angle)).toFixed(2)}`)
+    .join("L")}Z`;
