@@ -1,8 +1,8 @@
 // What the bundle holds: the stage and every widget. `render` is anywidget's; plain pages call `mount` with a model.
-import { kl } from "../../course_utils/widgets/divergences.js";
+import { elbo, kl } from "../../course_utils/widgets/divergences.js";
 import { mount, plainModel } from "../../course_utils/widgets/stage.js";
 
-export const widgets = { kl };
+export const widgets = { elbo, kl };
 export const render = (host) => mount(host, widgets);
 export { plainModel };
 export default { render };

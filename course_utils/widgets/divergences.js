@@ -1,7 +1,7 @@
 // The twin of divergences.py: the same numbers, for the hand, at the speed of the screen.
 
 import { contours } from "d3-contour";
-import { written } from "./stage.js";
+import { nearest, written } from "./stage.js";
 
 const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
 
@@ -231,7 +231,7 @@ export const kl = {
     right.dots("minima", numbers.minima, { colour: "ground", star: true });
     right.dots("fit", [numbers.path.at(-1)], { colour: "q" });
     right.handle("start", {
-      at: numbers.path[0], by: [0.1, 0.1], label: "start of the descent", colour: "start",
+      at: numbers.path[0], by: [0.1, 0.1], label: "start of the descent", colour: "ground",
       said: `mean ${written(state.mu, 2)}, deviation ${written(state.sigma, 2)}`,
       move: ([x, y]) => ({ mu: x, sigma: Math.exp(y) }),
     });
@@ -256,3 +256,136 @@ function nameOf(state, spec) {
 
 /** A round upper limit for an axis; few different ones, so that the axis seldom changes. */
 const ceiling = (top) => [0.3, 0.45, 0.6, 0.9, 1.2, 1.8, 2.4, 4, 8, 16].find((limit) => 1.1 * top < limit) ?? 1.2 * top;
+
+// W-ELBO -------------------------------------------------------------------------------------------------------------
+
+const decoders = { linear: (z) => 1.5 * z, square: (z) => z * z };
+
+/** log p(z), log p(x|z) and log p(z|x) on the grid, and log p(x). */
+function modelOf({ model, x, noise }, z) {
+  const logPrior = z.map((v) => gaussianLogProb(v, 0, 1));
+  const logLikelihood = z.map((v) => gaussianLogProb(x, decoders[model](v), noise));
+  const logJoint = logPrior.map((v, i) => v + logLikelihood[i]);
+  const logPx = Math.log(trapezoid(logJoint.map(Math.exp), z));
+  return { logPrior, logLikelihood, logJoint, logPx, logPosterior: logJoint.map((v) => v - logPx) };
+}
+
+/** The local optima of the ELBO over q, [mu, sigma, gap], the best first. */
+function optima(state, spec) {
+  const z = linspace(spec.constants.grid);
+  const { logPosterior } = modelOf(state, z);
+  const gap = (theta) => divergence(logPosterior, z, 0, ...theta);
+  const { means, logSigmas, nudge } = spec.constants.starts;
+  const ends = means
+    .flatMap((mu) => logSigmas.map((logSigma) => descend(logPosterior, z, 0, [mu, logSigma], spec.constants.descent).at(-1)))
+    .map((theta) => [...theta, gap(theta)])
+    .sort((a, b) => a[2] - b[2]);
+  const found = [];
+  for (const [mu, logSigma, value] of ends) {
+    const around = [-1, 0, 1].flatMap((i) => [-1, 0, 1].map((j) => gap([mu + i * nudge, logSigma + j * nudge])));
+    const saddle = Math.min(...around) < value - 1e-7;
+    const far = found.every((other) => Math.max(Math.abs(mu - other[0]), Math.abs(logSigma - other[1])) > 1e-2);
+    if (!saddle && far) found.push([mu, logSigma, value]);
+  }
+  return found.map(([mu, logSigma, value]) => [mu, Math.exp(logSigma), value]);
+}
+
+export const elbo = {
+  compute(state, spec) {
+    const z = linspace(spec.constants.grid);
+    const { logPrior, logLikelihood, logJoint, logPx, logPosterior } = modelOf(state, z);
+    const logQ = z.map((v) => gaussianLogProb(v, state.mu, state.sigma));
+    const q = logQ.map(Math.exp);
+    const shown = (values) => values.slice(...spec.constants.shown);
+    const from = (logP) => trapezoid(logQ.map((v, i) => integrand(logP[i], v, 0)), z);
+    return {
+      prior: shown(logPrior.map(Math.exp)),
+      posterior: shown(logPosterior.map(Math.exp)),
+      q: shown(q),
+      integrand: shown(logQ.map((v, i) => integrand(logPosterior[i], v, 0))),
+      log_px: logPx,
+      elbo: trapezoid(q.map((v, i) => (v > 0 ? v * (logJoint[i] - logQ[i]) : 0)), z),
+      gap: from(logPosterior),
+      reconstruction: trapezoid(q.map((v, i) => v * logLikelihood[i]), z),
+      rate: from(logPrior),
+    };
+  },
+
+  draw(view, numbers, state, spec) {
+    const z = linspace(spec.constants.grid).slice(...spec.constants.shown);
+    const { words } = spec.constants;
+    const left = view.panel("densities", {
+      legend: [["p", "posterior"], ["q", "q"], ["grey", "prior"], ["gap", "area = gap", "area"]],
+      label: words.densities,
+    });
+    left.axes({
+      x: { domain: [z[0], z.at(-1)], label: "z" },
+      y: { domain: [0, ceiling(Math.max(...numbers.posterior, ...numbers.q))], label: "density", digits: 2 },
+      title: "prior, posterior and q",
+    });
+    left.area("integrand", z, numbers.integrand, { colour: "gap" });
+    left.line("prior", z, numbers.prior, { colour: "grey", width: 1 });
+    left.line("posterior", z, numbers.posterior, { colour: "p" });
+    left.line("q", z, numbers.q, { colour: "q" });
+    const q = (v) => Math.exp(gaussianLogProb(v, state.mu, state.sigma));
+    left.handle("width", {
+      at: [state.mu + state.sigma, q(state.mu + state.sigma)], by: [0.05, 0], label: "width of q", colour: "amber",
+      said: written(state.sigma, 2), move: ([x]) => ({ sigma: x - state.mu }),
+    });
+    left.handle("mean", {
+      at: [state.mu, q(state.mu)], by: [0.1, 0], label: "mean of q", colour: "q", said: written(state.mu, 2),
+      move: ([x]) => ({ mu: x }),
+    });
+
+    const ends = [
+      [0, numbers.log_px], [numbers.log_px, numbers.elbo], [0, numbers.reconstruction], [numbers.reconstruction, numbers.elbo],
+    ];
+    const deepest = floor(Math.min(numbers.elbo, numbers.reconstruction));
+    const right = view.panel("bars", { label: words.bars, left: 112 });
+    right.axes({
+      x: { domain: [deepest, -0.1 * deepest], label: "nats" },
+      y: { domain: [0.5, ends.length + 0.5], grid: false, ticks: words.terms.map((term, i) => [ends.length - i, term]) },
+      title: `ELBO = ${written(numbers.elbo, 2)} ≤ log p(x) = ${written(numbers.log_px, 2)}`,
+    });
+    ["p", "gap", "good", "amber"].forEach((colour, i) => {
+      const row = ends.length - i;
+      right.bar(`bar ${i}`, row, ends[i], { colour });
+      right.text(`text ${i}`, [Math.min(...ends[i]), row], written(ends[i][1] - ends[i][0]), { anchor: "end", dx: -4, dy: 4 });
+    });
+    const whole = [0.5, ends.length + 0.5];
+    right.line("log p(x)", [numbers.log_px, numbers.log_px], whole, { colour: "p" });
+    right.line("elbo", [numbers.elbo, numbers.elbo], whole, { colour: "q", dash: "6 4" });
+  },
+
+  read(numbers, state, spec) {
+    const found = optima(state, spec).map(
+      ([mu, sigma, gap]) => `gap ${written(gap)} at mean ${written(mu, 2)}, σ ${written(sigma, 2)}`,
+    );
+    const several =
+      found.length < 2
+        ? ""
+        : `<br>${found.length} local optima for q: ${found.join("; ")}. “To the best q” descends into the one below the present q`;
+    return (
+      `<b>log p(x) ${written(numbers.log_px, 4)} = ELBO ${written(numbers.elbo, 4)} + gap ${written(numbers.gap, 4)}</b> nats · ` +
+      `ELBO = ${written(numbers.reconstruction, 4)} (E<sub>q</sub> log p(x|z)) − ${written(numbers.rate, 4)} (KL(q ‖ p(z)))${several}`
+    );
+  },
+
+  optima,
+
+  actions: {
+    best(state, spec) {
+      const z = linspace(spec.constants.grid);
+      const { logPosterior } = modelOf(state, z);
+      const start = [state.mu, Math.log(state.sigma)];
+      const [mu, logSigma] = descend(logPosterior, z, 0, start, spec.constants.descent).at(-1);
+      return nearest({ mu, sigma: Math.exp(logSigma) }, spec, 0);
+    },
+  },
+};
+
+/** A round lower limit for the axis of the bars, with room for a label; few different ones. */
+function floor(value) {
+  const limits = [1, 10, 100, 1e3, 1e4, 1e5].flatMap((power) => [3, 5, 10, 20].map((limit) => limit * power));
+  return -(limits.find((limit) => -1.5 * value < limit) ?? -2 * value);
+}

@@ -42,6 +42,15 @@ export function within(control, value) {
   return Math.min(control.high, Math.max(control.low, Number((control.low + steps * control.step).toFixed(digits))));
 }
 
+/** Values as near to the given ones as the ranges allow, in their steps; with `step` 0 in none. */
+export function nearest(values, spec, step = 1) {
+  const inside = ([name, value]) => {
+    const control = spec.controls.find((other) => other.name === name);
+    return [name, step ? within(control, value) : Math.min(control.high, Math.max(control.low, value))];
+  };
+  return Object.fromEntries(Object.entries(values).map(inside));
+}
+
 /** Throw an error that names the first part of a state which its control can't take, or which is no control's. */
 export function check(values, spec) {
   const known = Object.fromEntries(spec.controls.map((control) => [control.name, control]));
@@ -230,7 +239,7 @@ function makeControl(parent, control, change) {
 
 // Drawing ------------------------------------------------------------------------------------------------------------
 
-const MARGIN = { top: 34, right: 12, bottom: 40, left: 52 };
+const MARGIN = { top: 34, right: 12, bottom: 40 };
 
 /** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
 function makeView(element, spec, change) {
@@ -240,6 +249,8 @@ function makeView(element, spec, change) {
     change,
     dark: false,
     onReset: () => {},
+    /** Follow the hand as far as the controls go. */
+    move: (values) => change(nearest(values, spec)),
     colour(name) {
       return spec.colours[name][this.dark ? 1 : 0];
     },
@@ -250,7 +261,7 @@ function makeView(element, spec, change) {
 }
 
 /** A panel: an SVG with axes. Its drawing methods take a key, and move what has this key already. */
-function makePanel(view, name, { width = 440, height = 320, legend = [], label = "" }) {
+function makePanel(view, name, { width = 440, height = 320, left = 52, legend = [], label = "" }) {
   const holder = make(view.element, "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px` });
   const svg = select(holder)
     .append("svg")
@@ -258,7 +269,7 @@ function makePanel(view, name, { width = 440, height = 320, legend = [], label =
     .attr("role", "img")
     .attr("aria-label", label);
   const clip = `clip-${name}-${Math.random().toString(36).slice(2)}`;
-  const box = { x: MARGIN.left, y: MARGIN.top, w: width - MARGIN.left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
+  const box = { x: left, y: MARGIN.top, w: width - left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
   svg.append("clipPath").attr("id", clip).append("rect").attr("x", box.x).attr("y", box.y).attr("width", box.w).attr("height", box.h);
   const axes = svg.append("g").attr("class", "axes").attr("aria-hidden", "true");
   const marks = svg.append("g").attr("clip-path", `url(#${clip})`);
@@ -338,6 +349,13 @@ function makePanel(view, name, { width = 440, height = 320, legend = [], label =
       group.selectAll("path").data(shapes).join("path").attr("fill", (_, i) => fill[i]).attr("d", path);
     },
 
+    /** A horizontal bar around `row` between two numbers. */
+    bar(name, row, [from, to], { colour }) {
+      const [top, bottom] = [panel.y(row + 0.3), panel.y(row - 0.3)];
+      layer("rect", name).attr("fill", view.colour(colour)).attr("y", top).attr("height", bottom - top)
+        .attr("x", panel.x(Math.min(from, to))).attr("width", Math.abs(panel.x(to) - panel.x(from)));
+    },
+
     /** Marks at points [x, y]: discs, or stars. */
     dots(name, points, { colour, radius = 5, star = false }) {
       const group = layer("g", name);
@@ -364,7 +382,7 @@ function makePanel(view, name, { width = 440, height = 320, legend = [], label =
         hand.append("circle").attr("class", "grip").attr("r", 7);
         hand.call(drag().container(svg.node()).on("drag", (event) => {
           const inside = [Math.min(box.x + box.w, Math.max(box.x, event.x)), Math.min(box.y + box.h, Math.max(box.y, event.y))];
-          view.change(hand.datum().move([panel.x.invert(inside[0]), panel.y.invert(inside[1])]));
+          view.move(hand.datum().move([panel.x.invert(inside[0]), panel.y.invert(inside[1])]));
         }));
         hand.on("keydown", (event) => {
           const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
@@ -372,7 +390,7 @@ function makePanel(view, name, { width = 440, height = 320, legend = [], label =
           event.preventDefault();
           event.stopPropagation(); // JupyterLab would go to the next cell
           const told = hand.datum(), much = event.shiftKey ? 5 : 1;
-          view.change(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
+          view.move(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
         });
         hand.attr("data-lm-suppress-shortcuts", "true");
       }

@@ -5,15 +5,19 @@ JavaScript that computes the same and draws it. ``Widget`` hands the declaration
 page draws, moves and reads off by itself, with or without a kernel.
 """
 
+import base64
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import numpy as np
 import traitlets
+from ipywidgets import widget_serialization
 
 from course_utils.errors import choose, require
 
@@ -131,3 +135,113 @@ def grid(low: float, high: float, n: int) -> State:
     """Return a grid of n numbers from low to high, as the page makes it itself."""
     require(n >= 2 and math.isfinite(low) and low < high, f"grid from {low} to {high} in {n} points: n >= 2, low < high")
     return {"low": low, "high": high, "n": n}
+
+
+# In a notebook -----------------------------------------------------------------------------------------------------
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+WIDTH = 940  # pixels, as in stage.css
+# A widget's own script is only this: all widgets of a page share one copy of the code, which a model of its own holds.
+LOADER = """
+const name = "course-stage-{digest}";
+const load = async (model) => {{
+  const bundle = await model.widget_manager.get_model(model.get("bundle").slice("IPY_MODEL_".length));
+  const address = URL.createObjectURL(new Blob([bundle.get("code")], {{ type: "text/javascript" }}));
+  return import(address).finally(() => URL.revokeObjectURL(address));
+}};
+const shared = (model) => {{
+  globalThis[name] ??= load(model);
+  globalThis[name].catch(() => delete globalThis[name]);
+  return globalThis[name];
+}};
+export default {{ render: async (host) => (await shared(host.model)).render(host) }};
+"""
+
+
+@lru_cache
+def code() -> str:
+    """Return the bundle of all widgets; raise ``FileNotFoundError`` with the remedy where it was not built."""
+    path = DIST / "course.js"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: make widgets")
+    return path.read_text("utf-8")
+
+
+class Bundle(anywidget.AnyWidget):
+    """The code of all widgets, once for a kernel and for a page."""
+
+    _esm = "export default {};"
+    code = traitlets.Unicode().tag(sync=True)
+
+
+@lru_cache
+def bundle() -> Bundle:
+    """Return this kernel's only one."""
+    return Bundle(code=code())
+
+
+class Widget(anywidget.AnyWidget):
+    """A declared widget in a notebook: `state` is what its controls say, `set`, `reset` and `surprise` move them.
+
+    The page computes and draws. `numbers` are those that Python computes for the present state. Without a kernel the
+    widget lives on; where no script runs, the saved picture stands in its place.
+    """
+
+    spec = traitlets.Dict().tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+    bundle = traitlets.Instance(Bundle).tag(sync=True, **widget_serialization)
+
+    def __init__(self, declaration: Declaration, seed: int = 0):
+        digest = hashlib.sha256(code().encode()).hexdigest()[:12]
+        self._declaration, self._rng = declaration, np.random.default_rng(seed)
+        super().__init__(
+            _esm=LOADER.format(digest=digest),
+            spec=declaration.spec(),
+            state=declaration.start,
+            bundle=bundle(),
+        )
+
+    def __repr__(self) -> str:
+        return f"Widget({self._declaration.title!r})"
+
+    @property
+    def numbers(self) -> Any:
+        """What ``compute`` returns for the present state."""
+        return self._declaration.compute(dict(self.state))
+
+    def set(self, **values: Any) -> None:
+        """Move several controls at once.
+
+        Raises ``ValueError`` for an unknown control or a value that it can't take, before anything moves.
+        """
+        self._declaration.check(values)
+        self.state = {**self.state, **values}
+
+    def reset(self) -> None:
+        """Go back to the state at the start."""
+        self.state = self._declaration.start
+
+    def surprise(self) -> None:
+        """Go to a random state; the sequence of them follows the seed."""
+        self.set(**self._declaration.surprised(self._rng))
+
+    def act(self, name: str) -> None:
+        """Do what a button does. Raises ``ValueError`` for an unknown name."""
+        _, action = self._declaration.actions[choose(name, self._declaration.actions, "action")]
+        self.set(**action(dict(self.state)))
+
+    @traitlets.validate("state")
+    def _known(self, proposal: traitlets.Bunch) -> State:
+        """Refuse, from the page too, what is no state."""
+        self._declaration.check(proposal["value"])
+        return proposal["value"]
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict, dict]:
+        """Return the live view, and for readers without a script the saved picture with its alt text."""
+        data, metadata = {"text/plain": repr(self)}, {}
+        picture = DIST / f"{self._declaration.name}.png"
+        if picture.exists():
+            data["image/png"] = base64.b64encode(picture.read_bytes()).decode()
+            metadata["image/png"] = {"alt": self._declaration.alt, "width": WIDTH}
+        view = {"version_major": 2, "version_minor": 1, "model_id": self.model_id}
+        return {**data, VIEW: view}, metadata
