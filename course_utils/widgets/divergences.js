@@ -195,6 +195,10 @@ export const kl = {
     left.line("start", shown, numbers.start, { colour: "grey", width: 1.5, dash: "2 3" });
     left.line("p", shown, numbers.p, { colour: "p" });
     left.line("q", shown, numbers.q, { colour: "q" });
+    left.hover((x) => {
+      const i = Math.round(((x - shown[0]) / (shown.at(-1) - shown[0])) * (shown.length - 1));
+      return `x ${written(x, 2)}: p ${written(numbers.p[i])}, q ${written(numbers.q[i])}`;
+    });
     const at = (x) => numbers.p[Math.round(((x - shown[0]) / (shown.at(-1) - shown[0])) * (shown.length - 1))];
     for (const [side, sign] of [["left", -1], ["right", 1]]) {
       const mode = (sign * state.separation) / 2;
@@ -224,10 +228,16 @@ export const kl = {
     if (right.landscape !== numbers.landscape || right.dark !== view.dark) {
       const shapes = contours().size([mus.length, logSigmas.length]).thresholds(levels)(numbers.landscape);
       right.contours("bands", shapes, shade, mus.length, logSigmas.length, extent);
+      right.scale(levels, shade, spec.constants.ticks, "D in nats");
       right.landscape = numbers.landscape;
       right.dark = view.dark;
     }
     right.line("path", numbers.path.map(([x]) => x), numbers.path.map(([, y]) => y), { colour: "q", halo: true });
+    const nearestIn = (grid, v) => Math.min(grid.length - 1, Math.max(0, Math.round((v - grid[0]) / (grid[1] - grid[0]))));
+    right.hover((mu, logSigma) => {
+      const value = numbers.landscape[nearestIn(logSigmas, logSigma) * mus.length + nearestIn(mus, mu)];
+      return `μ ${written(mu, 2)}, σ ${written(Math.exp(logSigma), 2)}: ${written(value)} nats`;
+    });
     right.dots("minima", numbers.minima, { colour: "ground", star: true });
     right.dots("fit", [numbers.path.at(-1)], { colour: "q" });
     right.handle("start", {
@@ -327,6 +337,10 @@ export const elbo = {
     left.line("prior", z, numbers.prior, { colour: "grey", width: 1 });
     left.line("posterior", z, numbers.posterior, { colour: "p" });
     left.line("q", z, numbers.q, { colour: "q" });
+    left.hover((v) => {
+      const i = Math.round(((v - z[0]) / (z.at(-1) - z[0])) * (z.length - 1));
+      return `z ${written(v, 2)}: posterior ${written(numbers.posterior[i])}, q ${written(numbers.q[i])}`;
+    });
     const q = (v) => Math.exp(gaussianLogProb(v, state.mu, state.sigma));
     left.handle("width", {
       at: [state.mu + state.sigma, q(state.mu + state.sigma)], by: [0.05, 0], label: "width of q", colour: "amber",

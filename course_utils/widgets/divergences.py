@@ -180,6 +180,7 @@ KL = Declaration(
         "grids": GRIDS,
         "descent": DESCENT,
         "levels": LEVELS,
+        "ticks": [0, 0.1, 0.3, 0.6, 1, 2, 10],
         "bands": ramp(len(LEVELS)),
         "words": {
             "densities": "Densities of p, of the fitted q and of its start; the shaded area is the divergence.",

@@ -5,7 +5,7 @@
 import { axisBottom, axisLeft } from "d3-axis";
 import { drag } from "d3-drag";
 import { scaleLinear } from "d3-scale";
-import { select } from "d3-selection";
+import { pointer, select } from "d3-selection";
 import { area, line } from "d3-shape";
 import style from "./stage.css";
 
@@ -362,6 +362,31 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, legend = 
       const shape = star ? starPath(1.7 * radius) : discPath(radius);
       group.selectAll("path").data(points).join("path").attr("d", shape).attr("class", "mark")
         .attr("fill", view.colour(colour)).attr("transform", ([x, y]) => `translate(${panel.x(x)},${panel.y(y)})`);
+    },
+
+    /** A bar of colours beside the panel's legend, with the values at which one begins. */
+    scale(levels, colours, ticks, label) {
+      const bar = (panel.legendBar ??= make(key, "span", { class: "scale" }));
+      bar.replaceChildren();
+      make(bar, "span", {}, label);
+      levels.forEach((level, i) => {
+        const box = make(bar, "i", { style: `background: ${colours[i]}` });
+        if (ticks.includes(level)) make(box, "small", {}, `${level}`);
+      });
+    },
+
+    /** Read values off under the pointer: `read(x, y)` in the axes' units gives a text, or nothing. */
+    hover(read) {
+      if (!panel.read) {
+        const note = svg.append("text").attr("class", "note hover").attr("text-anchor", "end").attr("x", box.x + box.w).attr("y", 18);
+        svg.on("pointermove", (event) => {
+          const [x, y] = pointer(event, svg.node());
+          const inside = x >= box.x && x <= box.x + box.w && y >= box.y && y <= box.y + box.h;
+          note.text(inside ? panel.read(panel.x.invert(x), panel.y.invert(y)) : "");
+        });
+        svg.on("pointerleave", () => note.text(""));
+      }
+      panel.read = read;
     },
 
     /** A text at a point. */
