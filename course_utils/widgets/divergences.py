@@ -35,6 +35,7 @@ DESCENT = {
     "steps": 60,
     "h": 1e-3,  # of the central differences
     "parts": [0.0, 0.1, 0.3, 1.0],  # of a step that are tried
+    "enough": 1e-9,  # a slope as small as this is none
 }
 LEVELS = [0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1, 1.25, 1.5, 2, 3, 5, 10]
 
@@ -120,7 +121,7 @@ def descend(log_p: Tensor, kind: str | float, start: Tensor, x: Tensor = X) -> T
     for _ in range(DESCENT["steps"]):
         f = values_at(log_p, kind, path[-1][:, None] + offsets, x).reshape(-1, 3, 3)  # (N, 3, 3)
         gradient = torch.stack([f[:, 2, 1] - f[:, 0, 1], f[:, 1, 2] - f[:, 1, 0]], dim=-1) / (2 * h)
-        if gradient.abs().max() < 1e-6:
+        if gradient.abs().max() < DESCENT["enough"]:
             break
         a, b = (f[:, 2, 1] + f[:, 0, 1] - 2 * f[:, 1, 1]) / h**2, (f[:, 1, 2] + f[:, 1, 0] - 2 * f[:, 1, 1]) / h**2
         c = (f[:, 2, 2] + f[:, 0, 0] - f[:, 2, 0] - f[:, 0, 2]) / (4 * h**2)
@@ -265,7 +266,7 @@ def optima(model: str, x: float, noise: float) -> Tensor:
     gaps = values_at(log_posterior, "reverse", ends, Z)
     bent = values_at(log_posterior, "reverse", ends[:, None] + NUDGES, Z).amin(-1) < gaps - 1e-7  # a saddle is none
     found = []
-    for i in gaps.argsort().tolist():
+    for i in sorted(range(len(gaps)), key=lambda i: (round(gaps[i].item(), 9), ends[i, 0].item())):  # twins by mean
         if not bent[i] and all((ends[i] - other[:2]).abs().max() > 1e-2 for other in found):
             found.append(torch.cat([ends[i], gaps[i : i + 1]]))
     table = torch.stack(found)
