@@ -1,41 +1,15 @@
 // The twin of divergences.py: the same numbers, for the hand, at the speed of the screen.
 
 import { contours } from "d3-contour";
+import { gaussianLogProb, integrand, linspace, logAddExp, trapezoid } from "./mathematics.js";
 import { nearest, written } from "./stage.js";
 
 const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
 
-// Mathematics: arrays on grids, named and computed as in divergences.py and densities.py ------------------------------
-
-/** n numbers from low to high. */
-const linspace = ({ low, high, n }) => Float64Array.from({ length: n }, (_, i) => low + (i * (high - low)) / (n - 1));
-
-/** log N(x; mu, sigma²). */
-const gaussianLogProb = (x, mu, sigma) => -0.5 * ((x - mu) / sigma) ** 2 - Math.log(sigma) - LOG_ROOT;
-
-/** log(exp(a) + exp(b)). */
-const logAddExp = (a, b) => Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)));
-
-/** The integral over the grid x by the trapezoidal rule. */
-function trapezoid(y, x) {
-  let sum = 0;
-  for (let i = 1; i < x.length; i++) sum += 0.5 * (y[i] + y[i - 1]) * (x[i] - x[i - 1]);
-  return sum;
-}
+// Divergences and their descent ---------------------------------------------------------------------------------------
 
 /** alpha of Amari's family for a kind of divergence, null for Jensen and Shannon's. */
 const alphaOf = (kind, alpha) => ({ forward: 1, reverse: 0, js: null, alpha })[kind];
-
-/** The integrand of a divergence at one point, never negative. (1.4d), (1.5a), (1.5c) to (1.5e) */
-function integrand(logP, logQ, alpha, p = Math.exp(logP), q = Math.exp(logQ)) {
-  if (alpha === null) {
-    const logM = logAddExp(logP, logQ) - Math.LN2;
-    return 0.5 * ((p > 0 ? p * (logP - logM) : 0) + (q > 0 ? q * (logQ - logM) : 0));
-  }
-  if (alpha === 1) return (p > 0 ? p * (logP - logQ) : 0) - p + q;
-  if (alpha === 0) return (q > 0 ? q * (logQ - logP) : 0) - q + p;
-  return (alpha * p + (1 - alpha) * q - Math.exp(alpha * logP + (1 - alpha) * logQ)) / (alpha * (1 - alpha));
-}
 
 /** The divergence of p (log density on the grid x) from N(mu, sigma²), by the trapezoidal rule. */
 function divergence(logP, x, alpha, mu, logSigma) {

@@ -2,7 +2,7 @@
 // and an element; the widget gives `compute(state, spec)` and `draw(view, numbers, state, spec)`; all names, ranges,
 // grids, colours and words come from Python in one `spec`.
 
-import { axisBottom, axisLeft } from "d3-axis";
+import { axisBottom, axisLeft, axisRight } from "d3-axis";
 import { drag } from "d3-drag";
 import { scaleLinear } from "d3-scale";
 import { pointer, select } from "d3-selection";
@@ -239,7 +239,7 @@ function makeControl(parent, control, change) {
 
 // Drawing ------------------------------------------------------------------------------------------------------------
 
-const MARGIN = { top: 34, right: 12, bottom: 40 };
+const MARGIN = { top: 34, bottom: 40 };
 
 /** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
 function makeView(element, spec, change) {
@@ -261,15 +261,15 @@ function makeView(element, spec, change) {
 }
 
 /** A panel: an SVG with axes. Its drawing methods take a key, and move what has this key already. */
-function makePanel(view, name, { width = 440, height = 320, left = 52, legend = [], label = "" }) {
-  const holder = make(view.element, "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px` });
+function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "" }) {
+  const holder = make(view.element, "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
   const svg = select(holder)
     .append("svg")
     .attr("viewBox", `0 0 ${width} ${height}`)
     .attr("role", "img")
     .attr("aria-label", label);
   const clip = `clip-${name}-${Math.random().toString(36).slice(2)}`;
-  const box = { x: left, y: MARGIN.top, w: width - left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
+  const box = { x: left, y: MARGIN.top, w: width - left - right, h: height - MARGIN.top - MARGIN.bottom };
   svg.append("clipPath").attr("id", clip).append("rect").attr("x", box.x).attr("y", box.y).attr("width", box.w).attr("height", box.h);
   const axes = svg.append("g").attr("class", "axes").attr("aria-hidden", "true");
   const marks = svg.append("g").attr("clip-path", `url(#${clip})`);
@@ -287,22 +287,27 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, legend = 
     svg, box, view, marks,
     x: scaleLinear().range([box.x, box.x + box.w]),
     y: scaleLinear().range([box.y + box.h, box.y]),
+    right: scaleLinear().range([box.y + box.h, box.y]),
 
-    /** Set domains, ticks and labels of both axes, and the title. */
-    axes({ x, y, title = "" }) {
+    /** Set domains, ticks and labels of the axes, of a second one on the right in its curve's colour, and the title. */
+    axes({ x, y, right, title = "" }) {
       for (const entry of key.children) entry.style.setProperty("--colour", view.colour(entry.dataset.colour));
-      const make = { x: axisBottom, y: axisLeft };
-      const told = JSON.stringify([x, y, title]);
+      const make = { x: axisBottom, y: axisLeft, right: axisRight };
+      const told = JSON.stringify([x, y, right, title, view.dark]);
       if (told === panel.told) return panel;
       panel.told = told;
-      for (const [which, axis] of Object.entries({ x, y })) {
+      for (const [which, axis] of Object.entries({ x, y, ...(right && { right }) })) {
         panel[which].domain(axis.domain);
         const ticks = make[which](panel[which]).tickSizeOuter(0);
         if (axis.ticks) ticks.tickValues(axis.ticks.map(([at]) => at)).tickFormat((_, i) => axis.ticks[i][1]);
         else ticks.ticks(5).tickFormat((v) => written(v, axis.digits ?? 0));
-        ticks.tickSizeInner(axis.grid === false ? 4 : which === "x" ? -box.h : -box.w).tickPadding(6);
+        const grid = axis.grid !== false && which !== "right";
+        ticks.tickSizeInner(grid ? (which === "x" ? -box.h : -box.w) : 4).tickPadding(6);
         const group = layers[`axis ${which}`] ?? (layers[`axis ${which}`] = axes.append("g"));
-        group.attr("transform", which === "x" ? `translate(0,${box.y + box.h})` : `translate(${box.x},0)`).call(ticks);
+        const place = { x: [0, box.y + box.h], y: [box.x, 0], right: [box.x + box.w, 0] }[which];
+        group.attr("transform", `translate(${place})`).call(ticks);
+        if (axis.colour) group.selectAll("text").style("fill", view.colour(axis.colour));
+        if (which === "right") continue;
         const text = layers[`label ${which}`] ?? (layers[`label ${which}`] = axes.append("text").attr("class", "label"));
         if (which === "x") text.attr("x", box.x + box.w / 2).attr("y", height - 4).attr("text-anchor", "middle");
         else text.attr("transform", `translate(13,${box.y + box.h / 2}) rotate(-90)`).attr("text-anchor", "middle");
@@ -314,8 +319,8 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, legend = 
     },
 
     /** A curve through (xs, ys). */
-    line(name, xs, ys, { colour, width = 2, dash = null, halo = false }) {
-      const path = line().x((_, i) => panel.x(xs[i])).y((_, i) => panel.y(ys[i]))(ys);
+    line(name, xs, ys, { colour, width = 2, dash = null, halo = false, by = "y" }) {
+      const path = line().x((_, i) => panel.x(xs[i])).y((_, i) => panel[by](ys[i]))(ys);
       if (halo) layer("path", `${name} halo`).attr("class", "halo").attr("stroke-width", width + 3).attr("d", path);
       layer("path", name).attr("stroke", view.colour(colour)).attr("stroke-width", width).attr("stroke-dasharray", dash).attr("d", path);
     },
@@ -357,11 +362,11 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, legend = 
     },
 
     /** Marks at points [x, y]: discs, or stars. */
-    dots(name, points, { colour, radius = 5, star = false }) {
+    dots(name, points, { colour, radius = 5, star = false, by = "y" }) {
       const group = layer("g", name);
       const shape = star ? starPath(1.7 * radius) : discPath(radius);
       group.selectAll("path").data(points).join("path").attr("d", shape).attr("class", "mark")
-        .attr("fill", view.colour(colour)).attr("transform", ([x, y]) => `translate(${panel.x(x)},${panel.y(y)})`);
+        .attr("fill", view.colour(colour)).attr("transform", ([x, y]) => `translate(${panel.x(x)},${panel[by](y)})`);
     },
 
     /** A bar of colours beside the panel's legend, with the values at which one begins. */

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import stage_page
 
-from course_utils.widgets import divergences
+from course_utils.widgets import divergences, gan_game
 from course_utils.widgets.stage import Choice, Declaration, State
 
 pytestmark = pytest.mark.browser
 STATES, CORNERS = 140, 60
-TWINS = {d.name: d for d in (divergences.KL, divergences.ELBO)}
+TWINS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN)}
 
 
 def states(declaration: Declaration) -> list[State]:
