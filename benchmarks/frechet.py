@@ -6,8 +6,8 @@ ratio above 1 says that the course is faster. The two packages (PyPI) are put in
 the one that the course's tests use.
 """
 
+import argparse
 import statistics
-import sys
 import warnings
 from collections.abc import Callable
 
@@ -87,4 +87,6 @@ def main(threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("threads", nargs="?", type=int, default=1)
+    main(parser.parse_args().threads)

@@ -46,23 +46,23 @@ RING_STEPS = 4000
 
 
 @cache
-def digits_and_judge() -> tuple[torch.Tensor, torch.Tensor, DigitClassifier]:
-    """Return the training digits x (N, 64) in [0, 1], their classes, and a classifier trained on them."""
+def digits_and_judge() -> tuple[torch.Tensor, torch.Tensor, DigitClassifier, torch.Tensor]:
+    """Return the training digits x (N, 64) in [0, 1], their classes, a classifier trained on them, and its features."""
     images = data.load("digits")
     x, y = images.unit(images.train.flat), images.train.labels
     torch.manual_seed(0)
     judge = DigitClassifier(8)
     generator = data.generator(0)
     fit(lambda i: F.cross_entropy(judge(x[i]), y[i]), judge, len(x), steps=400, lr=3e-3, generator=generator)
-    return x, y, judge.eval()
+    return x, y, judge.eval(), judge.judge(x)[0]
 
 
 def judged(samples: torch.Tensor) -> tuple[float, float]:
     """Return the Fréchet distance of samples (M, 64) to the training digits, and the share of their rarest class."""
-    x, _, judge = digits_and_judge()
+    *_, judge, real = digits_and_judge()
     features, probabilities = judge.judge(samples)
     shares = probabilities.argmax(1).bincount(minlength=10) / len(samples)
-    return metrics.frechet(features, judge.judge(x)[0]).item(), shares.min().item()
+    return metrics.frechet(features, real).item(), shares.min().item()
 
 
 def played(net: gan.GAN, game: gan.Game, x: torch.Tensor, steps: int, seed: int, momentum: float = 0.0) -> gan.GAN:
@@ -88,7 +88,7 @@ def digits_run(name: str, steps: int, seed: int) -> tuple[float, float, float]:
 
 def conditional_run(steps: int, seed: int) -> float:
     """Train a conditional generator; return the share of its samples that are the class that was asked for."""
-    x, y, judge = digits_and_judge()
+    x, y, judge, _ = digits_and_judge()
     torch.manual_seed(seed)
     pairs = torch.cat([2 * x - 1, F.one_hot(y, 10).float()], 1)
     told = played(gan.conditional_gan(64), GAME, pairs, steps, seed)

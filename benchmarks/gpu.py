@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from course_tools import notebooks
-from course_tools.files import atomically
 from course_tools.notebooks import ROOT, Lecture, NotebookError
+from course_utils.files import atomically
 
 MINUTES = 8.0
 LEAST = 20.0  # seconds; with less left no lecture is begun

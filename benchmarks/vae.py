@@ -10,6 +10,7 @@ without the course: the same loss and optimiser in a dozen lines of PyTorch, wit
 needs MNIST (``COURSE_DATA``). pythae (PyPI) is put into build/ on the first run.
 """
 
+import argparse
 import logging
 import math
 import statistics
@@ -345,13 +346,18 @@ def race(seed: int = 0) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", default="1", help="race, or the number of threads; one if not given")
+    what = parser.parse_args().what
+    if what != "race" and not (what.isdecimal() and int(what) > 0):
+        parser.error(f"{what!r}: race, or a number of threads such as 2")
     peers.install("pythae", PINS)
     logging.disable(logging.INFO)  # pythae prints each message several times
-    if sys.argv[1:] == ["race"]:
+    if what == "race":
         torch.set_num_threads(1)
         race()
         return 0
-    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    threads = int(what)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     x = binary_images(IMAGES, data.generator(0))

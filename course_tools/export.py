@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 from course_tools.doctor import BROWSERS
-from course_tools.files import atomically
 from course_tools.notebooks import ROOT, find_lecture, read_notebook
 from course_utils.errors import choose, require
+from course_utils.files import atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
 FORMATS = ("pdf", "html")

@@ -27,9 +27,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from course_tools.files import together
 from course_tools.notebook_source import publish, read_source, student_notebook, twin_notebook
 from course_utils.errors import choose, require
+from course_utils.files import together
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL_TIMEOUT = 600  # seconds
@@ -370,21 +370,24 @@ CHECKS: dict[str, Callable] = {
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Keep other runs from writing the same file. ``ValueError`` where one does, or where the folder is read-only."""
+    """Keep other runs from writing the same file. ``ValueError`` where one does, or where the folder takes no file."""
     elsewhere = "name another folder: --out DIR"
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-        with lock:
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # Windows keeps open files
-                    Path(lock.lock_file).unlink()
+        lock.acquire()
     except Timeout:
         raise ValueError(f"another run is writing {path}: wait for it, or {elsewhere}") from None
     except PermissionError:
         raise ValueError(f"{path.parent} is read-only; {elsewhere}") from None
+    except OSError as error:
+        raise ValueError(f"{path.parent} can't hold a file ({error.strerror}); {elsewhere}") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps open files
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 def run(which: str, params: Mapping[str, str], out_dir: Path, root: Path = ROOT, timeout: int = CELL_TIMEOUT) -> Path:

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from course_tools.files import atomically
 from course_utils import data, gan, metrics, networks, training, vae
 from course_utils.errors import choose, require
+from course_utils.files import atomically
 from course_utils.nn import DigitClassifier
 
 CODES = 2000  # test images whose codes a map shows

@@ -12,10 +12,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from course_tools.files import atomically
 from course_tools.notebook_source import exercise_of
 from course_tools.notebooks import ROOT, read_notebook
 from course_utils.errors import require
+from course_utils.files import atomically
 
 
 def git(root: Path, *arguments: str) -> str:

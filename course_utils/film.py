@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from course_utils.errors import require
+from course_utils.files import together
 from course_utils.plots import png_bundle
 
 COLOURS = 128  # of all frames together
@@ -116,17 +116,10 @@ def png(frame: Image.Image) -> bytes:
 
 
 def write(contents: dict[Path, bytes]) -> None:
-    """Write all files beside their places, then move them there. ``ValueError`` where the folder does not allow it."""
-    beside = {path: path.with_name(f"{path.name}.{os.getpid()}") for path in contents}
+    """Write all files or none. ``ValueError`` where the folder does not allow it."""
     try:
-        for path, content in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside[path].write_bytes(content)
-        for path, written in beside.items():
-            os.replace(written, path)
+        together(contents)
     except OSError as error:
-        for written in filter(Path.is_file, beside.values()):
-            written.unlink()
         folder = next(iter(contents)).parent
         raise ValueError(f"can't write into {folder} ({error.strerror}); name a path in another folder") from error
 

@@ -207,8 +207,8 @@ class ConditionalGAN(GAN):
 
     def of_class(self, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return one image (n, D) of each of the classes y, int64 (n,). ``ValueError`` for an unknown class."""
-        known = bool(((y >= 0) & (y < self.classes)).all())
-        require(known, f"classes {y.unique().tolist()} were asked for; there are 0 to {self.classes - 1}")
+        known, asked = bool(((y >= 0) & (y < self.classes)).all()), y.unique().tolist()
+        require(known, f"classes {asked} were asked for; there are 0 to {self.classes - 1}")
         z = super().latent(len(y), generator)
         return self.decode(torch.cat([z, F.one_hot(y, self.classes).to(z)], 1))[:, : -self.classes]
 

@@ -112,8 +112,9 @@ def kid(features_1: Tensor, features_2: Tensor) -> Estimate:
     """
     x, y = _rows("features_1", features_1), _rows("features_2", features_2)
     _same_width("features_1", x, "features_2", y)
-    n = len(x)
-    require(n == len(y) >= 3, f"{n} and {len(y)} samples; equally many are needed, at least 3: take the first of each")
+    n, m = len(x), len(y)
+    need = "equally many are needed, at least 3: take the first of each"
+    require(n == m >= 3, f"{n} and {m} samples; {need}")
     rows = torch.cat([_kernel_rows(x, y, part) for part in torch.arange(n).split(max(1, ENTRIES // n))])  # (N,)
     mean = rows.sum() / (n * (n - 1))
     without = (rows.sum() - 2 * rows) / ((n - 1) * (n - 2))  # (N,), each pair left out in turn
@@ -139,8 +140,9 @@ def inception_score(probabilities: Tensor) -> Tensor:
     (3.8a)
     """
     p = _rows("probabilities", probabilities)
-    proper = (p >= 0).all() & ((p.sum(-1) - 1).abs() < 1e-3).all()
-    require(bool(proper), "probabilities have a negative entry or a row that does not sum to 1; apply softmax(-1)")
+    proper = bool((p >= 0).all() & ((p.sum(-1) - 1).abs() < 1e-3).all())
+    wrong = "a negative entry or a row that does not sum to 1"
+    require(proper, f"probabilities have {wrong}; apply softmax(-1)")
     kl = (torch.xlogy(p, p) - torch.xlogy(p, p.mean(0))).sum(-1)  # (N,), nats
     return kl.mean().exp()
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from course_tools.grading.book import gradebook
-from course_tools.grading.book.entries import listed
 from course_tools.grading.book.tables import counted
 from course_tools.grading.hand_in.folder import handout
 from course_tools.grading.judge.engines import Limits
 from course_tools.grading.judge.grade import Change, Options, grade_all, incomplete, locked, note_gone, write_changes
+from course_utils.errors import listed
 
 MANY = 30  # changed grades that are still printed
 

@@ -27,12 +27,12 @@ def numeric(name: str) -> list[int]:
 def escape(text: str) -> str:
     """Return a cell that no spreadsheet takes for a formula: an apostrophe goes before a head that could be one."""
     cut = text if len(text) <= CELL_LIMIT else text[:CELL_LIMIT] + " … (cut; whole on the feedback page)"
-    return f"'{cut}" if cut.startswith(FORMULA) and cut.strip() != "-" else cut
+    return f"'{cut}" if cut.lstrip("'").startswith(FORMULA) and cut.strip() != "-" else cut
 
 
 def unescape(text: str) -> str:
     """Return a cell as it was before ``escape``."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
 
 
 def to_csv(rows: Iterable[Sequence[str]], bom: bool = True) -> str:

@@ -248,7 +248,8 @@ def astray(exercise: Exercise, case: Case, got: Returned) -> str | None:
             f"`{exercise.gradients[wrong[0]]}`? (`.detach()`, `.item()`, `float(…)`, `.data`, NumPy, `torch.no_grad()`)"
         )
     name, (g, e) = exercise.gradients[wrong[0]], pairs[wrong[0]]
-    cut = "no gradient" if mine[wrong[0]] is None else f"the gradient {summary(g)} in place of {summary(e)}"
+    far = f" ({far})" if (far := furthest(g, e)) else ""
+    cut = "no gradient" if mine[wrong[0]] is None else f"the gradient {summary(g)} in place of {summary(e)}{far}"
     return f"The value is right, but with respect to `{name}` it has {cut}: is a part of it detached?"
 
 

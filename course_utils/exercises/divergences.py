@@ -390,17 +390,24 @@ VARIANCE = "You took s for a variance. Here σ and s are standard deviations: z 
             VARIANCE,
         ),
         Mistake(
+            lambda x, weight, mu, sigma, m, s, eps: elbo_sample(x, weight, mu, sigma, m, (0.5 * s).exp(), eps),
+            "You took s for a logarithm of a variance, as encoders give it. Here s is the standard deviation itself.",
+        ),
+        Mistake(
             lambda x, weight, mu, sigma, m, s, eps: elbo_sample(x, weight, mu, sigma**0.5, m, s, eps),
             "You took sigma for a variance: its square is one.",
         ),
-        Mistake(
-            lambda x, weight, mu, sigma, m, s, eps: elbo_of_parts(
-                s,
-                kl_to_prior(m, s)
-                + (x - (m + s * eps) @ weight.T - mu).square().sum(-1) * (0.5 / sigma - 0.5 / sigma**2),
-                x, weight, mu, sigma, m, eps,
-            ),
-            "Your squared error is divided by 2σ; the density has 2σ² there.",
+        *(
+            Mistake(
+                lambda x, weight, mu, sigma, m, s, eps, divisor=divisor: elbo_of_parts(
+                    s,
+                    kl_to_prior(m, s)
+                    + (x - (m + s * eps) @ weight.T - mu).square().sum(-1) * (1 / divisor(sigma) - 0.5 / sigma**2),
+                    x, weight, mu, sigma, m, eps,
+                ),
+                f"Your squared error is divided by {name}; the density has 2σ² there.",
+            )
+            for name, divisor in {"2σ": lambda s: 2 * s, "σ": lambda s: s, "σ²": lambda s: s**2}.items()
         ),
         Mistake(
             lambda x, weight, mu, sigma, m, s, eps: elbo_of_parts(
@@ -497,6 +504,10 @@ def leave_one_out(values: Tensor, z: Tensor, mu: Tensor, sigma: float) -> Tensor
         Mistake(
             lambda values, z, mu, sigma: leave_one_out(values, z, mu, sigma) * sigma**2,
             "The baseline is right. The score of a Gaussian is (z − μ)/σ²: the σ² is missing.",
+        ),
+        Mistake(
+            lambda values, z, mu, sigma: leave_one_out(values, z, mu, sigma) / 2,
+            "The baseline is right. The score is a derivative, and that of (z − μ)²/(2σ²) has no ½: see hint 1.",
         ),
         Mistake(
             lambda values, z, mu, sigma: (values - values.mean())[:, None] * (z - mu) / sigma**2,

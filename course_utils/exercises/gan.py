@@ -284,7 +284,7 @@ def losses_cases(g: torch.Generator) -> list[Case]:
     """Batches of different sizes with and without smoothing, a sure discriminator that is right or wrong."""
     real, fake = 1 + normal(5, generator=g), normal(3, generator=g) - 1
     many = normal(200, generator=g)
-    sure = "The discriminator is sure here, σ(l) is rounded to 0 or 1, and its log is lost. Stay with logits: hint 2."
+    sure = "The discriminator is sure here, D is rounded to 0 or 1, and its log is lost. Stay with logits: hint 2."
     return [
         Case("five real and three generated examples", (real, fake, 0.1)),
         Case("no smoothing", (real, fake, 0.0)),
@@ -308,7 +308,7 @@ def generator_gradients(fake_logits: Tensor) -> tuple[Tensor, Tensor]:
     "3.3",
     generator_gradients,
     points=2,
-    hint="differentiate log(1 − σ(l)) and −log σ(l) by the chain rule: see hints 1 and 2.",
+    hint="differentiate log(1 − sigmoid(l)) and −log sigmoid(l) by the chain rule: see hints 1 and 2.",
     mistakes=(
         Mistake(
             lambda logits: generator_gradients(logits)[::-1],
@@ -342,7 +342,7 @@ def generator_gradients(fake_logits: Tensor) -> tuple[Tensor, Tensor]:
         ),
         Mistake(
             lambda logits: (-logits.sigmoid(),) * 2,
-            "The second is the first once more. What is the derivative of −log σ(l), not of log(1 − σ(l))?",
+            "The second is the first once more. What is the derivative of −log sigmoid(l), not of log(1 − sigmoid(l))?",
         ),
     ),
 )

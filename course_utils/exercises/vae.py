@@ -62,10 +62,17 @@ def log_scale_as_scale(mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
     return table_from_edges((torch.arange(levels - 1, dtype=mean.dtype) + 0.5) / (levels - 1), mean, log_scale)
 
 
-def cdf_at_centres(last: bool, mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
-    """Return the mass between neighbouring levels, the first or the last level left out as an edge."""
+def cdf_at_centres(edges: slice, bins: slice, mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+    """Return the mass between neighbouring levels, for these of them as edges, in these of the bins they make."""
     centres = torch.arange(levels, dtype=mean.dtype) / (levels - 1)
-    return table_from_edges(centres[:-1] if last else centres[1:], mean, log_scale.exp())
+    return table_from_edges(centres[edges], mean, log_scale.exp())[..., bins]
+
+
+ALL, NO_FIRST, NO_LAST = slice(None), slice(1, None), slice(None, -1)
+AT_CENTRES = (
+    "You took the distribution function at the levels themselves. They are the centres of the bins; the edges lie half "
+    "way between them: see hint 2."
+)
 
 
 def narrow_bins(mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
@@ -87,13 +94,10 @@ def narrow_bins(mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
             "This is the density at the centre times the width of the bin. Integrate over the bin instead: see hint 1.",
         ),
         *(
-            Mistake(
-                partial(cdf_at_centres, last),
-                "You took the distribution function at the levels themselves. They are the centres of the bins; the "
-                "edges lie half way between them: see hint 2.",
-            )
-            for last in (True, False)
+            Mistake(partial(cdf_at_centres, edges, bins), AT_CENTRES)
+            for edges, bins in [(NO_LAST, ALL), (NO_FIRST, ALL), (ALL, NO_LAST), (ALL, NO_FIRST)]
         ),
+        Mistake(lambda *args: levels_and_standard(*args).sigmoid(), AT_CENTRES),
         Mistake(closed_bins, "Your outermost bins end; they must reach to infinity, or mass is lost."),
         Mistake(
             lambda *args: closed_bins(*args) / closed_bins(*args).sum(-1, keepdim=True),

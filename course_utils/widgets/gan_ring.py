@@ -85,17 +85,14 @@ def ring_result(
 ) -> Ring:
     """Return a training on the ring by these rules, the rest as in PLAIN; one that was run before is not run again.
 
-    ``watch(what is seen)`` is called after the first step and each twentieth of them. A training that is interrupted is
-    returned as it is, but not kept. Raises ``ValueError`` for an unknown rule, ``FloatingPointError`` where the loss
-    is no longer finite.
+    ``watch(what is seen)`` is called after the first step and each twentieth of them. Ctrl-C raises ``Interrupted``;
+    such a training is not kept. Raises ``ValueError`` for an unknown rule, ``FloatingPointError`` where the loss is no
+    longer finite.
     """
     rules = rules_of(state or {})
     key = (*rules.items(), steps)
     if key not in RINGS:
-        ring = train_ring(rules, steps, watch or (lambda ring: None))
-        if ring.done < steps:
-            return ring
-        RINGS[key] = ring
+        RINGS[key] = train_ring(rules, steps, watch or (lambda ring: None))
     return RINGS[key]
 
 
@@ -112,7 +109,7 @@ def train_ring(rules: State, steps: int, watch: Callable[[Ring], None]) -> Ring:
             rings.append(see(players, rules, done, steps, time.perf_counter() - start, earlier))
             watch(rings[-1])
 
-    with one_thread(), suppress(Interrupted):  # what was seen so far is shown
+    with one_thread():
         gan.play_ring(game, rules["seed"], steps, rules["momentum"], rules["spectral"], look, label=None)
     return rings[-1]
 
@@ -231,7 +228,8 @@ class Switchboard(Explorer):
 
     def _train(self, state: State) -> State:
         """Train by the state's rules and show each look; nothing of the state changes."""
-        ring_result(state, self.steps, self._show)
+        with suppress(Interrupted):  # what was seen so far is shown; a button has no cell to stop
+            ring_result(state, self.steps, self._show)
         return {}
 
     def _show(self, ring: Ring) -> None:

@@ -102,3 +102,18 @@ def test_points_out_of_range_are_refused_and_shares_split_the_class(page):
         opened.fill("#part", part)
         seen += [card.get_attribute("data-student") for card in opened.locator(".one").all() if card.is_visible()]
     assert sorted(seen) == ["s0", "s1", "s2", "s3"]
+
+
+def test_no_key_marks_an_answer_outside_the_share(page):
+    opened, _ = page
+    opened.fill("#part", "2")
+    opened.fill("#parts", "2")
+    opened.locator("#parts").blur()
+    opened.keyboard.press("3")
+    assert [field.input_value() for field in opened.locator("[data-field=points]").all()] == ["", "3", "", ""]
+    assert opened.locator(".one.now").get_attribute("data-student") == "s1"
+    opened.fill("#part", "9")
+    opened.fill("#parts", "9")  # nobody's
+    opened.locator("#parts").blur()
+    opened.keyboard.press("2")
+    assert [field.input_value() for field in opened.locator("[data-field=points]").all()] == ["", "3", "", ""]

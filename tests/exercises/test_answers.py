@@ -8,6 +8,7 @@ import collections
 import importlib.util
 import json
 import math
+import pkgutil
 import warnings
 from decimal import Decimal
 from fractions import Fraction
@@ -20,6 +21,7 @@ import torch
 
 from course_tools.grading.inside import exchange, harness
 from course_tools.grading.judge.judging import outcome_of
+from course_utils import exercises
 from course_utils.calls import fresh
 from course_utils.exercises.checking import PARTIAL, earned, problem
 from course_utils.guard import own_functions
@@ -66,6 +68,11 @@ def in_the_grader(id: str, function, seed: int) -> list:
     return outcomes
 
 
+def test_every_lecture_has_answers():
+    modules = {info.name for info in pkgutil.iter_modules(exercises.__path__) if info.name != "checking"}
+    assert set(ANSWERS) == modules
+
+
 @pytest.mark.parametrize("id", EXERCISES)
 def test_there_are_enough_answers(id):
     assert len([1 for other, _ in RIGHT if other == id]) >= LEAST
@@ -80,6 +87,7 @@ def test_what_is_right_passes(id, how):
     assert all(outcome.passed for outcome in in_the_grader(id, function, 5))
 
 
+@pytest.mark.slow  # hundreds of answers, each judged twice
 @pytest.mark.parametrize(("id", "what"), WRONG)
 def test_what_is_wrong_is_told_why_and_earns_at_most_a_third(id, what):
     function, said = answer("WRONG", id, what)

@@ -312,6 +312,13 @@ def test_an_answer_without_the_right_gradient_is_told_so(function, said, capsys)
     assert said in out
 
 
+def test_of_a_long_gradient_the_place_is_told(capsys):
+    """Its shape alone says nothing: it is the right one."""
+    rows = {"reference": lambda x, w: x.square().sum(), "gradients": ("x",)}
+    out = differentiable(lambda x, w: x[:3].square().sum() + x[3].detach().square().sum(), capsys, **rows)
+    assert "shape (4, 3) in place of shape (4, 3) (furthest off at [3, " in out
+
+
 def test_no_gradient_is_as_good_as_a_zero_one(capsys):
     """Where the value does not depend on the argument; elsewhere it is missed."""
     flat = {"reference": lambda x, w: x.sum() + 0 * w.sum()}

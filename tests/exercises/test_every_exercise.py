@@ -116,6 +116,15 @@ def test_no_idea_earns_next_to_nothing_in_a_whole_lecture(module, seed):
 
 
 @pytest.mark.parametrize(("check", "exercise"), EVERY)
+def test_sigma_is_a_standard_deviation_in_what_is_told(check, exercise):
+    """As in the lectures; the logistic function is called sigmoid. (σ(t) may be the width at a time.)"""
+    cases = exercise.cases(torch.Generator().manual_seed(0))
+    told = [exercise.hint, *(m.message for m in exercise.mistakes), *(text for _, text in exercise.errors)]
+    told += [text for case in cases for text in (case.label, case.hint)]
+    assert [text for text in told if re.search(r"σ\((?!t\))", text)] == []
+
+
+@pytest.mark.parametrize(("check", "exercise"), EVERY)
 def test_the_courses_own_functions_are_there_and_told(check, exercise):
     """Whatever their name: each of those that an exercise asks for is found, and the reference is one of them."""
     own = checking.own_of(exercise, print)

@@ -59,7 +59,7 @@ def test_losses_by_torch_distributions(smooth, g):
 
 
 def test_losses_of_a_sure_discriminator_by_hand():
-    """log σ(-300) is -300 but for e^-300, log σ(300) is 0: the loss is a product and a sum."""
+    """log sigmoid(-300) is -300 but for e^-300, log sigmoid(300) is 0: the loss is a product and a sum."""
     discriminator, generator = EXERCISES["3.2"].reference(torch.tensor([300.0]), torch.tensor([-300.0]), 0.25)
     assert discriminator.item() == pytest.approx(75.0) and generator.item() == pytest.approx(300.0)
 

@@ -16,6 +16,7 @@ from course_tools.grading.book import records
 from course_tools.grading.hand_in import collect as collecting
 from course_tools.grading.hand_in import download as download_module
 from course_tools.grading.hand_in.collect import collect, describe
+from course_tools.grading.hand_in.roster import read_students
 
 LECTURES = ("01_kl_and_elbo", "02_vae")
 DAY = (2025, 3, 4, 10, 0, 0)
@@ -769,6 +770,15 @@ def test_a_notebook_in_a_zip_is_taken(download, root, tmp_path, inside):
         assert sorted(submissions(folder).values()) == sorted([BOOK, "Bob"])
 
 
+def test_the_table_has_the_name_that_canvas_gave_to_a_zip(download, root, tmp_path):
+    """Canvas takes a page of feedback back by it."""
+    inside = packed(**{"hw/ada_7_8_02_vae.ipynb": BOOK})
+    files = {"class_3_4_of_2026/ada_1_2_hw.zip": inside, "class_3_4_of_2026/bob_2_3_02_vae.ipynb": BOOK}
+    collect(download(files), tmp_path / "out", "02", root)
+    rows = read_students(tmp_path / "out" / "students.csv")
+    assert [row.file for row in rows.values()] == ["ada_1_2_hw.zip", "bob_2_3_02_vae.ipynb"]
+
+
 def test_the_notebook_of_the_lecture_in_a_zip_is_taken(download, root, tmp_path):
     content = packed(
         **{"02_vae.ipynb": "it", "scratch.ipynb": "no", "../../evil.ipynb": "no", "deep/01_kl_and_elbo.ipynb": "no"}
@@ -861,6 +871,19 @@ def test_a_second_notebook_that_was_worked_on_is_named(download, with_handout, t
     assert submissions(tmp_path / "out")["ada/02_vae.ipynb"] == book("one")
     assert table(tmp_path / "out")["ada"]["problem"] == "more notebooks were handed in, not graded: scratch.ipynb"
     assert table(tmp_path / "out")["bo"]["problem"] == ""
+
+
+def test_files_of_other_kinds_beside_a_notebook_are_named(download, root, tmp_path):
+    scans = {f"cy/{number}.jpg": "x" for number in range(7)}
+    files = {"ada/02_vae.ipynb": BOOK, "ada/answers.PDF": "%PDF", "ada/data.csv": "x", "bo/02_vae.ipynb": BOOK}
+    files |= {"cy/02_vae.ipynb": BOOK, "di/hw.zip": packed(**{"02_vae.ipynb": BOOK}), **scans}
+    report = collect(download(files), tmp_path / "out", "02", root)
+    told = {key: row["beside"] for key, row in table(tmp_path / "out").items()}
+    assert told == {"ada": "answers.PDF", "bo": "", "cy": "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more", "di": ""}
+    assert "Beside a notebook, left where they are (8):\n  ada: ada/answers.PDF\n" in describe(report)
+    again = download({"ada/02_vae.ipynb": BOOK, "bo/02_vae.ipynb": BOOK}, "later")
+    collect(again, tmp_path / "out", "02", root)
+    assert table(tmp_path / "out")["ada"]["beside"] == ""
 
 
 def test_a_students_own_modules_stay_beside_the_notebook(download, root, tmp_path):

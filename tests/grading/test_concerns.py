@@ -1,14 +1,19 @@
 """Which submissions a person should look at, and why, in few words."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from course_tools.grading.book import concerns
 from course_tools.grading.book.concerns import NOTHING, groups, noticed
 from course_tools.grading.book.corrections import Correction
 from course_tools.grading.book.entries import Entry, entries
 from course_tools.grading.book.records import STOPPED, Call, Error, Record, Result, Written
-from course_tools.grading.book.wording import unknown_name
+from course_tools.grading.book.wording import FLAGS, flagged, unknown_name
 from course_tools.grading.book.written import Mark
 from course_tools.grading.hand_in.roster import Student
+from course_tools.grading.hand_in.submission import STILL_OPEN, Flag
 
 UNKNOWN = Error("NameError", "name 'np' is not defined", "return np.log(p)", "np")
 WRONG = Error("TypeError", "no NameError: name 'x' is not defined here")
@@ -22,7 +27,7 @@ def submission(*results: Result, answer: str | None = "", **fields) -> Record:
     return record
 
 
-def result(status: str, raised: Error | None = None, flags: list[str] | None = None, **fields) -> Result:
+def result(status: str, raised: Error | None = None, flags: list[Flag] | None = None, **fields) -> Result:
     """A result of three points; with one failed call, if that raised something."""
     points = {"correct": 3.0, "infrastructure": None}.get(status, 0.0)
     calls = [Call("case", "f(p)", None, "1", False, "log 0 is not 0", raised)] if raised else []
@@ -136,7 +141,7 @@ def class_of(count: int, *results: Result, name: str = "s") -> list[Entry]:
 
 
 def test_a_reason_of_very_many_is_one_folded_line_and_hides_no_other():
-    flagged = class_of(58, result("correct", flags=["uses course_utils.divergences.kl_table"]), name="f")
+    flagged = class_of(58, result("correct", flags=[Flag("course's own", ("divergences.kl_table",))]), name="f")
     stopped = class_of(5, result("timeout"), name="t")
     found = groups([*flagged, *stopped], {}, False)
     assert [(group.reason, len(group.rows), group.folded) for group in found] == [
@@ -150,26 +155,46 @@ def test_a_reason_of_very_many_is_one_folded_line_and_hides_no_other():
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("flags", "reason"),
     [
-        ["2 cells define kl_bits: the last was graded", "3 cells define elbo: the last was graded"],
-        ["uses course_utils.divergences.kl_table", "uses course_utils"],
-        ["skipped `import wandb` (ModuleNotFoundError)", "and 3 more statements"],
-        ["needs other cells of the notebook, for root", "needs other cells of the notebook, for LOG2, np"],
-        [
-            "left open, but `a` of another cell may be meant for it",
-            "left open, but `b_2` of another cell may be meant for it",
-        ],
-        ["imports mine.py, which was beside the notebook", "imports utils.py, which was beside the notebook"],
-        ["ran after the course's answer to 1.3", "ran after the course's answer to 1.10"],
+        ((Flag("several cells", ("2", "kl_bits")), Flag("several cells", ("3", "elbo"))), "several cells define "),
+        ((Flag("course's own", ("divergences.kl_table",)), Flag("course's own", ("vae.relax",))), "uses the course's"),
+        ((Flag("skipped", ("import wandb", "ModuleNotFoundError")), Flag("more skipped", ("3",))), "statements were "),
+        ((Flag("lent", ("root",)), Flag("lent", ("LOG2, np",))), "needs other cells of the notebook"),
+        ((Flag("meant for it", ("a",)), Flag("meant for it", ("b_2",))), "left open, but another function "),
+        ((Flag("own module", ("mine",)), Flag("own module", ("utils",))), "imports ….py, which was beside the "),
+        ((Flag("ran after", ("1.3",)), Flag("ran after", ("1.10",))), "ran after the course's answer to …"),
+        ((STILL_OPEN,), "the open exercise's own error still stands in it, beside code of the student's"),
     ],
 )
-def test_the_same_flag_of_different_answers_is_one_reason(flags):
+def test_the_same_flag_of_different_answers_is_one_reason(flags, reason):
     everyone = [
         entry for i, flag in enumerate(flags) for entry in class_of(2, result("wrong", flags=[flag]), name=f"{i}")
     ]
     (group,) = (group for group in groups(everyone, {}, False) if not group.quiet)
-    assert {row.why for row in group.rows} == {f"1.1: {flag}" for flag in flags}
+    assert {row.why for row in group.rows} == {f"1.1: {flagged(flag)}" for flag in flags}
+    assert group.reason.startswith(reason)
+
+
+def test_every_kind_of_flag_has_a_text():
+    package = Path(concerns.__file__).parents[1]
+    sources = "".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    assert set(re.findall(r'\bFlag\("([^"]+)"', sources)) == set(FLAGS) >= set(concerns.MERE)
+
+
+def test_what_explains_an_error_stands_beside_it_and_not_in_a_list_of_its_own():
+    flags = [Flag("skipped", ("import numpy as np", "ModuleNotFoundError")), Flag("lent", ("f",))]
+    explained = ["skipped `import numpy as np` (ModuleNotFoundError)", "needs other cells of the notebook, for f"]
+    record = submission(result("error", UNKNOWN, flags=[*flags, Flag("course's own", ("x",))]), result("correct"))
+    assert why(record) == [
+        f"1.1: NameError: name 'np' is not defined; {'; '.join(explained)}",
+        "1.1: calls the course's own x",
+    ]
+    silent = result("wrong", flags=flags[:1])
+    silent.source = "def f(): ..."
+    assert why(submission(silent, result("correct"))) == [f"1.1: {explained[0]}"]
+    same = [result("error", UNKNOWN, flags=flags[:1]), result("error", UNKNOWN)]
+    assert len(why(submission(*same))) == 2
 
 
 def test_the_most_points_at_stake_come_first_and_what_is_quiet_last():
@@ -191,11 +216,12 @@ def test_the_most_points_at_stake_come_first_and_what_is_quiet_last():
 
 
 def test_what_was_corrected_by_hand_has_been_looked_at():
-    record = submission(result("timeout"), result("infrastructure"), result("correct", flags=["uses x"]))
+    own = Flag("course's own", ("x",))
+    record = submission(result("timeout"), result("infrastructure"), result("correct", flags=[own]))
     (broken,) = [line for line in why(record) if "--rerun" in line]
     assert "1.2" in broken
     made = {("ada", "1.1"): Correction(1.0), ("ada", "1.2"): Correction(3.0)}
-    assert why(record, corrections=made) == ["1.3: uses x"]
+    assert why(record, corrections=made) == ["1.3: calls the course's own x"]
 
 
 def test_errors_of_names_are_told_from_others():
@@ -213,3 +239,13 @@ def test_what_could_not_be_taken_of_a_submission_is_named_beside_its_grade():
     assert why(submission(result("correct")), student) == ["a later version can't be graded: final.pdf"]
     (group,) = groups(class_of(1, result("correct")), {"zoe": Student("Zoe", more={"problem": "a PDF"})}, False)
     assert (group.reason, group.rows[0].why) == ("named in students.csv, but not graded", "a PDF")
+
+
+def test_files_beside_a_notebook_are_named_where_something_earned_nothing():
+    student = Student("Ada", more={"beside": "answers.pdf"})
+    assert why(submission(result("correct"), answer="Because."), student) == []
+    assert why(submission(result("correct")), student, marks={("ada", "1.9"): Mark(0.0)}) == []
+    assert why(submission(result("wrong"), beside=["scan.jpg"])) == ["scan.jpg"]  # without a table of students
+    (entry,) = entries([submission(result("correct"), result("not attempted"))], {"ada": student}, {})
+    (concern,) = noticed(entry, False)
+    assert (str(concern), concern.lost) == ("answers.pdf", 6.0)

@@ -17,6 +17,8 @@ from course_tools.grading.judge import engines
 from course_tools.grading.judge.engines import Job, Limits
 from course_tools.grading.judge.grade import Options, grade_all
 
+pytestmark = pytest.mark.slow  # processes are started, and waited for
+
 # Does what its submission's text says. Takes the options of `course grade-one`.
 UNIT = """
 import argparse, json, os, signal, subprocess, sys

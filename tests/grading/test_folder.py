@@ -86,6 +86,11 @@ def test_who_has_another_file_beside_notebooks_is_there(found, file):
     assert found({"ada.ipynb": book()})["ada"] == "ada.ipynb"
 
 
+def test_a_notebook_without_an_ending_is_there(found):
+    files = {"ada": book(), "README": "see the notebooks", "bob.ipynb": book()}
+    assert found(files) == {"ada": "ada", "bob": "bob.ipynb"}
+
+
 def test_a_notebook_further_down_is_found(found):
     files = {"ada/hw/deep/hw.ipynb": book(), "ada/readme.txt": "see below"}
     assert found(files) == {"ada": "ada/hw/deep/hw.ipynb"}

@@ -13,6 +13,7 @@ import pytest
 from course_tools.grading.book import entries, gradebook, records, settings
 from course_tools.grading.book.records import Record, Result, Written
 from course_tools.grading.book.tables import counted, number
+from course_tools.grading.hand_in.submission import BY_NAME, Flag
 from course_tools.grading.spreadsheets import escape, read_csv, to_csv, unescape
 
 
@@ -205,11 +206,11 @@ def test_results_of_several_seeds_are_named(out, capsys):
 def test_flags_that_repeat_stand_once(out):
     record = submission("zoe", "correct", "correct")
     for result in record.exercises.values():
-        result.flags = ["found by the function's name"]
-    record.exercises["1.2"].flags.append("uses course_utils.vae")
+        result.flags = [BY_NAME]
+    record.exercises["1.2"].flags.append(Flag("course's own", ("vae",)))
     assert entries.flags_of(record) == [
         "all exercises: found by the function's name (metadata missing)",
-        "1.2: uses course_utils.vae",
+        "1.2: calls the course's own vae",
     ]
     noticed = [("1.1", "a"), ("1.2", "b"), ("1.3", "a"), ("1.3", "a")]
     assert entries.together(noticed, ["1.1", "1.2", "1.3"]) == ["1.1, 1.3: a", "1.2: b"]
@@ -333,12 +334,12 @@ def test_names_are_found_again_without_being_given_again(out):
     assert rows(out / "grades.csv")["ada"]["name"] == "Ada L."
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1", "\n=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1", "\n=1", "'=1", "''-1"])
 def test_no_cell_is_a_formula(out, text):
     assert escape(text)[0] == "'"
     assert unescape(escape(text)) == text
     hostile = submission("zed", "error", "correct", problem=text, file=text, answer=text)
-    hostile.exercises["1.1"].flags.append(text)
+    hostile.exercises["1.1"].flags.append(Flag("skipped", (text, "")))
     records.write(out, hostile)
     path = students_csv(out, "")
     path.write_text(to_csv([("student", "name", "canvas_id", "moodle_id"), ("zed", text, "1", "2")]), "utf-8")

@@ -10,7 +10,7 @@ import torch
 
 from course_tools.grading.book.records import Error, Result
 from course_tools.grading.book.wording import came_back, message_of
-from course_tools.grading.hand_in.submission import Submission
+from course_tools.grading.hand_in.submission import Flag, Submission
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import prepare
@@ -161,7 +161,7 @@ def test_an_answer_that_calls_the_courses_own_function_is_wrong_and_flagged(assi
     run.told[Cell("calls", "1.6", 0)]["calls"] = json.dumps(sent)
     result = result_of(assignment.exercises["1.6"], assignment, run, "")
     assert (result.status, result.points) == ("wrong", 0)
-    assert result.flags == ["calls the course's own divergences.iwae_bound"]
+    assert result.flags == [Flag("course's own", ("divergences.iwae_bound",))]
     assert "`divergences.iwae_bound` is the course's own function for this" in result.calls[0].advice
 
 

@@ -15,7 +15,7 @@ import matplotlib
 import psutil
 import pytest
 
-from course_tools.grading.book.wording import came_back, message_of
+from course_tools.grading.book.wording import came_back, flagged, message_of
 from course_tools.grading.judge.grade import Options, grade_all
 from course_tools.grading.judge.sandbox import PACKAGE, Budget
 from course_tools.notebooks import ROOT
@@ -127,7 +127,7 @@ def test_each_gets_what_it_must(graded, student):
         share = entry.shares.get(id, shares.get(result.status, 0.0))
         assert result.points == pytest.approx(EXERCISES[id].points * share), id
     for id, text in entry.flags.items():
-        assert any(text in flag for flag in record.exercises[id].flags), record.exercises[id].flags
+        assert any(text in flagged(flag) for flag in record.exercises[id].flags), record.exercises[id].flags
     for id, text in entry.says.items():
         assert text in everything_in(record.exercises[id])
     assert entry.problem in record.problem

@@ -11,9 +11,10 @@ from course_tools.grading.book.corrections import Correction
 from course_tools.grading.book.entries import entries
 from course_tools.grading.book.marking import Task, marking_page
 from course_tools.grading.book.records import STATUSES, Call, Error, Record, Result, Written
-from course_tools.grading.book.similarity import similar_pairs
+from course_tools.grading.book.similarity import Alike, Pair, similar_pairs
 from course_tools.grading.book.written import Mark
 from course_tools.grading.hand_in.roster import Student
+from course_tools.grading.hand_in.submission import Flag
 from course_tools.grading.visible import visible
 
 EVIL = "</script></pre></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7*7 }}"
@@ -61,7 +62,7 @@ def submission(student: str = "ada", evil: bool = False) -> Record:
             f"x = 1  # {said}",
             "stopped",
             f"{said} message",
-            flags=[f"{said} flag"],
+            flags=[Flag("skipped", (f"{said} flag", ""))],
             calls=calls,
             hint=f"{said} hint",
             printed=f"{said} print",
@@ -220,11 +221,22 @@ def test_one_of_anything_is_singular():
     for words in (
         "1 submission ",
         "1 written answer to mark",
-        "0 need an eye",
+        "0 rows to look at",
         "0 similar pairs",
         "of 1 point, 1 student.",
     ):
         assert words in text
+
+
+def test_who_has_what_the_course_has_is_shown_apart_from_pairs_of_students():
+    sources = {"ada": "the course's own solution", "bob": "the course's own gan.f", "eve": "zoe in 2025"}
+    everyone = entries([submission(name) for name in sources], {}, {})
+    pairs = [Pair(both, (Alike("1.1", 0.9, 20, ("mine", "theirs")),)) for both in sources.items()]
+    text = " ".join(Page(pages.instructor_page(everyone, {}, pairs)).text.split())
+    students, courses = text.split("Like what the course has itself")
+    assert "1 similar pair" in text and "eve and zoe in 2025 · 1.1 (90 %)" in students
+    assert "2 pairs" in courses and "own gan.f" not in students
+    assert "ada and the course's own solution · 1.1 (90 %)" in courses and "bob and the course's own gan.f" in courses
 
 
 def test_the_hint_is_not_said_twice():
@@ -310,7 +322,11 @@ def test_the_instructor_sees_who_needs_an_eye():
     loud.exercises = {"1.1": loud.exercises["1.1"]}
     everyone = entries([quiet, loud], {}, {})
     assert noticed(everyone[0], False) == []
-    assert [str(concern) for concern in noticed(everyone[1], False)] == ["said", "1.1: said flag", "graded unsandboxed"]
+    assert [str(concern) for concern in noticed(everyone[1], False)] == [
+        "said",
+        "1.1: skipped `said flag` ()",
+        "graded unsandboxed",
+    ]
     page = Page(pages.instructor_page(everyone, {"zoe": Student("Zoe", file="z.ipynb")}, []))
     assert "Zoe (zoe)" in page.words
     assert "Named in students.csv, but not graded" in page.text
@@ -362,10 +378,11 @@ def test_what_belongs_to_a_text_stays_as_it_is(text):
     assert visible(text) == text
 
 
-@pytest.mark.parametrize("flags", [["3 cells define kl_bits: the last was graded"], ["uses x"]])
-def test_who_has_several_cells_is_told_which_was_graded(flags):
-    text = only(Result("correct", 2.0, 2.0, "def kl_bits(): ...", flags=flags)).text
-    assert ("3 cells of your notebook define kl_bits; the one shown here was graded." in text) == ("define" in flags[0])
+@pytest.mark.parametrize("flag", [Flag("several cells", ("3", "kl_bits")), Flag("course's own", ("x",))])
+def test_who_has_several_cells_is_told_which_was_graded(flag):
+    text = only(Result("correct", 2.0, 2.0, "def kl_bits(): ...", flags=[flag])).text
+    said = "3 cells of your notebook define kl_bits; the one shown here was graded." in text
+    assert said == (flag.kind == "several cells")
 
 
 def test_the_pictures_of_a_written_answer_are_shown():

@@ -6,8 +6,9 @@ from functools import cache
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
 
-from course_tools.grading.hand_in.prose import ELSEWHERE, LARGEST, written_text
+from course_tools.grading.hand_in.prose import ELSEWHERE, LARGEST, is_prose, written_text
 from course_tools.grading.hand_in.submission import Wanted, read_submission
 from course_tools.notebooks import all_lectures, find_lecture
 
@@ -151,6 +152,8 @@ PLACES = {
     "a command": near(1, code(f'!echo "{TEXT}"')),
     "elsewhere, comments in an exercise": in_code("exercise", f"# {TEXT}"),
     "elsewhere, a variable in an exercise": in_code("exercise", f'words = "{TEXT}"'),
+    "elsewhere, a bare text in an exercise": in_code("exercise", f'"""{TEXT}"""'),
+    "elsewhere, printed in an exercise": in_code("exercise", f'print("{TEXT}")'),
     "elsewhere, comments in a check": in_code("check(", f"# {TEXT}"),
     "elsewhere, comments in the set-up": in_code("import ", f"# {TEXT}"),
 }
@@ -184,6 +187,9 @@ def test_the_words_are_found_wherever_they_stand(tmp_path, lecture, place):
         near(1, code("check.progress()")),
         near(1, text(" \n")),
         near(-20, code("x = 3  # a number")),
+        far_below("# import numpy as np\n# for x in range(3):\n#     print(x)\n# return p if q else 0"),
+        far_below('dataset = "mnist"\nimport numpy as np'),
+        far_below("print(x, y, z"),
         in_code("exercise", "# return (p * (p / q).log()).sum(-1)\n# slow, but it works"),
         in_code(
             "exercise", "def helper(x):\n    # here the sum over all of the states is taken in one go\n    return x"
@@ -198,6 +204,31 @@ def test_nothing_is_found_where_nothing_was_written(tmp_path, lecture, change):
     change(nb["cells"], at)
     found = read(tmp_path / "one.ipynb", nb, wanted).written
     assert found == {id: ""}
+
+
+SHORT = "The gap shrank."
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SHORT,
+        f"# {SHORT}",
+        f"# answer\n# {SHORT}",
+        f'words = "{SHORT}"',
+        f'"""{SHORT}"""',
+        f'print("{SHORT}")',
+        f'from IPython.display import Markdown, display\ndisplay(Markdown("{SHORT}"))',
+        f"%%markdown\n{SHORT}",
+        'my_answer = "It fell."',
+        "my_answer = 3 * gap  # It fell.",
+    ],
+)
+def test_few_words_are_found_far_from_the_question_in_a_cell_that_only_says_them(tmp_path, source):
+    nb, wanted, id, at = handed_out("01")
+    far_below(source)(nb["cells"], at)
+    found = read(tmp_path / "one.ipynb", nb, wanted).written[id]
+    assert found.startswith(ELSEWHERE) and (SHORT in found or "It fell." in found)
 
 
 @pytest.mark.parametrize("above", [0, 1])
@@ -264,6 +295,8 @@ def test_other_pictures_are_another_answer(tmp_path):
 def test_hostile_texts_only_fail_to_be_words():
     for source in ("-" * 90_000 + "1", "1" + "+1" * 90_000, "(" * 90_000, "lambda:" * 20_000 + "1", "f'" + "{" * 9000):
         assert isinstance(written_text(source), str)
+    for source in ("answer" * 30_000, "a" * 200_000, "a b " * 50_000, "# for x in y:\n" * 14_000):
+        assert isinstance(is_prose(NotebookNode(cell_type="code", source=source)), bool)
 
 
 def test_many_empty_lines_take_no_time(tmp_path):

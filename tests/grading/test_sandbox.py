@@ -120,6 +120,25 @@ def test_nobody_writes_into_the_workers_pipe(grounds):
     assert printed(grounds, PIPES) == "end\n"
 
 
+MEMORIES = """
+import os
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    if int(pid) != os.getpid():
+        try:
+            with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+                memory.seek(id(os.open))
+                print("LEAK", pid, memory.read(8))
+        except OSError:
+            pass
+print("end")
+"""
+
+
+def test_nobody_reads_in_the_memory_that_a_kernel_was_forked_from(grounds):
+    """There the functions are not sealed, at the same addresses."""
+    assert printed(grounds, MEMORIES) == "end\n"
+
+
 def test_orphans_are_members_too():
     with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; exec sleep 60"], stdout=subprocess.PIPE) as process:
         orphan = int(process.stdout.readline())
@@ -138,6 +157,7 @@ def test_who_hides_from_the_watch_is_stopped_and_who_has_ended_is_not(monkeypatc
     monkeypatch.setattr(sandbox, "usage", lambda pid: (size, 1))
     monkeypatch.setattr(sandbox.os, "scandir", refuse)
     watch.began = True
+    assert not watch.is_ours(psutil.Process().pid)
     watch.look()
     assert (watch.run.stopped, watch.run.why) == (stopped, "a process of it hid from the grader" if stopped else "")
 

@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 
+from course_tools.grading.book import beside as courses
 from course_tools.grading.book.records import Record, Result
 from course_tools.grading.book.similarity import runs, similar_pairs, used_lines
 
@@ -166,6 +167,21 @@ def test_an_earlier_class_and_the_courses_solution_are_compared_but_not_with_eac
     assert sorted(pair.students for pair in pairs) == [("ada", "solution"), ("ada", "zoe, last year")]
     assert pairs[0].alike[0].sources == (LOOP, COPY)
     assert similar_pairs(submissions(bob=OTHER, gus=SHORT), {"1.2": STUB}, beside) == []
+
+
+@pytest.mark.parametrize(("number", "lecture"), [("01", "divergences"), ("02", "vae"), ("03", "gan")])
+def test_a_function_of_the_course_that_is_typed_again_is_found_and_right_answers_are_not(number, lecture):
+    right = importlib.import_module(f"tests.exercises.answers.{lecture}").RIGHT
+    for name, own in courses.functions(number).items():
+        for id, source in own.items():
+            sources = {how: inspect.getsource(a) for how, a in right[id].items() if inspect.isfunction(a)}
+            sources = {how: text for how, text in sources.items() if text.startswith("def ")}
+            pairs = similar_pairs(submissions(**sources, typed=source), {}, {name: {"1.2": source}})
+            found = [pair.students[0] for pair in pairs if pair.students[1] == name]
+            assert found == ["typed"] or len(source.splitlines()) < 6 and not found, (
+                id,
+                name,
+            )  # one line, and its head
 
 
 @pytest.mark.parametrize("lecture", ["divergences", "vae", "gan"])

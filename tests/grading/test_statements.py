@@ -11,9 +11,9 @@ from course_tools.grading.inside.statements import Bench, run_cell, run_needed, 
 COMPILE = CachingCompiler()
 
 
-def bench(*pools: list[str], seconds: float = 5.0, **names) -> Bench:
+def bench(*pools: list[str], seconds: float = 5.0, function: str = "", **names) -> Bench:
     """Return a bench with the names of a set-up."""
-    return Bench({"math": math, **names}, list(pools), seconds, COMPILE.cache, COMPILE)
+    return Bench({"math": math, **names}, list(pools), seconds, COMPILE.cache, COMPILE, function)
 
 
 def after(source: str, *pools: list[str], **rest) -> Bench:
@@ -122,6 +122,9 @@ KINDS = {
     "with": "import contextlib\nwith contextlib.nullcontext(int) as helper:\n    pass",
     "a pair": "helper, other = int, float",
     "annotated": "helper: type = int",
+    "a walrus": "if (helper := int):\n    pass",
+    "a walrus alone": "(helper := int)",
+    "everything of a module": "from math import *\nfrom nothing_here import *\nhelper = floor",
     "twice": "helper = None\nhelper = int",
     "through another cell": "helper = further",
 }
@@ -140,6 +143,35 @@ def test_only_what_binds_a_missing_name_is_run():
     made = after("def f(x):\n    return helper(x) + len(x)", cells)
     assert made.namespace["math"] is math and made.namespace["helper"] is math.sqrt
     assert not {"happened", "ran"} & set(made.namespace)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "for name in ['a']:\n    print(name)",
+        "with math.inf as name:\n    print(name)",
+        "if name := 1:\n    print(name)",
+        "try:\n    name = 1\nfinally:\n    print(name)",
+    ],
+)
+def test_a_name_that_a_statement_binds_itself_before_it_needs_it_is_not_lent(own):
+    assert "slow" not in after(own, ["slow = name = 1"]).namespace
+
+
+def test_of_a_module_that_is_imported_whole_only_the_name_is_taken():
+    made = after(
+        "def f(x):\n    return floor(x) + pow(x, 2)\ny = f(3)", ["from nothing_here import *", "from math import *"]
+    )
+    assert made.namespace["y"] == 12 and made.lent == ["floor"] and "ceil" not in made.namespace
+    assert "nothing" not in after("def f():\n    return nothing", ["from math import *"]).namespace
+
+
+@pytest.mark.parametrize("run", [run_cell, lambda made, source: run_needed(made, source, "losses")])
+@pytest.mark.parametrize("later", ["losses = []\nlosses.append(1)", "losses = losses()\nprint(losses + 1)"])
+def test_what_was_bound_last_that_can_be_called_is_known(run, later):
+    made = bench(function="losses")
+    run(made, f"def losses():\n    return 3\n{later}")
+    assert made.whole() == 3 and made.skipped == []
 
 
 def test_ones_own_cells_lend_before_the_lectures():

@@ -8,8 +8,10 @@ from course_tools.grading.hand_in import opening
 from course_tools.grading.hand_in.grammar import Binding, binding
 from course_tools.grading.hand_in.prose import written_text
 from course_tools.grading.hand_in.submission import (
+    BY_NAME,
     NO_CODE,
     STILL_OPEN,
+    Flag,
     Wanted,
     read_submission,
 )
@@ -49,7 +51,7 @@ def test_by_number(read):
 def test_by_name_where_the_number_is_lost(read):
     found = read(cell("kl_bits(1, 2)"), cell(ANSWER), cell("kl_bits = check('1.1', kl_bits)", kind="markdown"))
     assert found.answers == {"1.1": ANSWER}
-    assert found.flags["1.1"] == ["found by the function's name"]
+    assert found.flags["1.1"] == [BY_NAME]
 
 
 def test_the_check_below_an_exercise_is_no_answer(read):
@@ -62,7 +64,7 @@ def test_the_check_below_an_exercise_is_no_answer(read):
 def test_a_done_one_comes_before_an_open_one(read, order):
     found = read(*(cell(source, exercise="1.1") for source in order))
     assert found.answers["1.1"] == ANSWER
-    assert found.flags["1.1"] == ["2 cells define kl_bits: the last was graded"]
+    assert found.flags["1.1"] == [Flag("several cells", ("2", "kl_bits"))]
 
 
 def test_the_last_of_several(read):
@@ -72,7 +74,7 @@ def test_the_last_of_several(read):
 def test_a_done_one_elsewhere_comes_before_the_open_one_in_its_cell(read):
     found = read(cell(STUB, exercise="1.1"), cell(ANSWER))
     assert found.answers["1.1"] == ANSWER
-    assert found.flags["1.1"] == ["found by the function's name"]
+    assert found.flags["1.1"] == [BY_NAME]
 
 
 def test_only_open(read):
@@ -173,7 +175,7 @@ def test_written_in_other_ways(read):
 def test_strange_numbers_are_none(read, number):
     found = read(cell("x", written=number), cell(ANSWER, exercise=number))
     assert found.written == {}
-    assert found.flags["1.1"] == ["found by the function's name"]
+    assert found.flags["1.1"] == [BY_NAME]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_too_large(read, monkeypatch):
 def test_an_answer_too_long(read):
     found = read(cell(ANSWER + "\n" * 300_000, exercise="1.1"), cell("def iwae(w): 0", exercise="1.6"))
     assert found.answers == {"1.6": "def iwae(w): 0"}
-    assert "longer than" in found.flags["1.1"][0]
+    assert found.flags["1.1"] == [Flag("too long", ("200000",))]
 
 
 def test_no_lone_surrogate_remains(read):
@@ -360,14 +362,24 @@ def test_a_handed_out_cell_is_no_answer(tmp_path):
     assert found.answers["1.1"] == STUB and found.flags["1.1"] == []
 
 
+def test_files_beside_the_notebook_are_named(read, tmp_path):
+    for name in ("answers.pdf", "Photo.JPG", ".hidden.pdf", "helpers.py", "one.ipynb.bak"):
+        (tmp_path / name).write_text("", "utf-8")
+    assert read(cell(WHOLE, exercise="1.1")).beside == ["Photo.JPG", "answers.pdf"]
+    (tmp_path / "another.ipynb").write_text("{}", "utf-8")  # a folder of the whole class
+    (own,) = {path.stem for path in tmp_path.glob("*.ipynb")} - {"another"}
+    (tmp_path / f"{own}.docx").write_text("", "utf-8")
+    assert read(cell(WHOLE, exercise="1.1")).beside == [f"{own}.docx"]
+
+
 @pytest.mark.parametrize("import_", ["import helpers", "from helpers import f", "def g():\n    import helpers.more"])
 def test_a_module_beside_the_notebook_is_refused_by_name(read, tmp_path, import_):
     (tmp_path / "helpers.py").write_text("def f(): return 1\n", "utf-8")
     flags = read(cell(f"{import_}\n{WHOLE}", exercise="1.1")).flags["1.1"]
-    assert [flag for flag in flags if "helpers.py" in flag and "not taken along" in flag]
+    assert flags == [Flag("own module", ("helpers",))]
     assert read(cell(f"import math\n{WHOLE}", exercise="1.1")).flags["1.1"] == []
     elsewhere = read(cell("from helpers import g as h"), cell(f"{WHOLE} + h(p)", exercise="1.1")).flags
-    assert [flag for flag in elsewhere["1.1"] if "helpers.py" in flag]
+    assert elsewhere["1.1"] == [Flag("own module", ("helpers",))]
     (tmp_path / "another.ipynb").write_text("{}", "utf-8")  # a folder of the whole class: whose is the module?
     assert read(cell(f"{import_}\n{WHOLE}", exercise="1.1")).flags["1.1"] == []
 
@@ -398,7 +410,7 @@ def test_what_is_handed_to_the_check_is_the_answer(read, given, bound):
     ],
 )
 def test_another_function_that_may_be_meant_for_an_open_exercise_is_flagged(read, source, name):
-    flags = [f"left open, but `{name}` of another cell may be meant for it"] if name else []
+    flags = [Flag("meant for it", (name,))] if name else []
     assert read(cell(STUB, exercise="1.1"), cell(source)).flags["1.1"] == flags
     assert read(cell(WHOLE, exercise="1.1"), cell(source)).flags["1.1"] == []
     assert read(cell(STUB, exercise="1.1"), cell(source, exercise="1.2")).flags["1.1"] == []

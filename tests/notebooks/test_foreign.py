@@ -1,5 +1,6 @@
 """Lectures under other settings: what differs is found, what stops is told, and all cells are tried."""
 
+import subprocess
 from functools import partial
 
 import nbformat
@@ -64,6 +65,24 @@ def test_in_how_many_pieces_a_print_arrives_is_no_difference():
         for texts in (["a b\nc\n"], ["a ", "b\n", "c\n"], ["a ", "b\n", "d\n"])
     )
     assert foreign.texts(whole) == foreign.texts(pieces) == ["a b", "c", "7"] != foreign.texts(other)
+
+
+def test_an_environment_is_made_once_and_a_failed_one_is_told(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_bytes((notebooks.ROOT / "pyproject.toml").read_bytes())
+    monkeypatch.setattr(foreign, "ROOT", tmp_path)
+    ran, codes = [], [0, 1, 0, 0]  # venv and pip, which fails; both once more
+
+    def run(command, **_):
+        ran.append(command)
+        (tmp_path / "build" / "torch-oldest").mkdir(parents=True, exist_ok=True)
+        return subprocess.CompletedProcess(command, codes[len(ran) - 1], "", "ERROR: No matching distribution found")
+
+    monkeypatch.setattr(foreign.subprocess, "run", run)
+    with pytest.raises(ValueError, match="can't be made.*No matching distribution"):
+        foreign.environment_of("oldest")
+    assert foreign.environment_of("oldest") == foreign.environment_of("oldest")
+    assert [command[1:3] for command in ran] == [["-m", "venv"], ["-m", "pip"]] * 2  # the last call found it there
+    assert {"torch==2.6.*", "torchvision==0.21.*", "ipykernel>=6.29"} <= set(ran[-1])
 
 
 def test_releases():

@@ -22,6 +22,7 @@ from course_tools import notebooks
 from course_tools.foreign import COMPARED, sanitizers
 from course_tools.notebook_source import exercise_of, inject, read_source, tags_in, verified_in
 from course_tools.notebooks import ROOT, Lecture, NotebookError, code_cells
+from course_utils.verify import COLUMNS
 
 LECTURES = sorted(path.stem for path in (ROOT / "solutions").glob("[0-9][0-9]_*.md"))
 PARAMETERS = {"dataset", "device", "seed", "budget", "data_root"}
@@ -143,6 +144,13 @@ def test_pictures_have_alt_text_and_nothing_failed(student, twin):
             alt = output.metadata.get("image/png", {}).get("alt", "")
             assert len(alt) > 20, f"{cell.id}: {alt!r} does not tell what the picture shows"
     assert pictures > 0
+
+
+def test_no_line_of_shown_code_is_too_long(student):
+    """JupyterLab would break it anywhere."""
+    texts = [output.get("data", {}).get("text/plain", "") for _, output in outputs(student)]
+    shown = [text for text in texts if text.startswith("# course_utils.")]
+    assert shown and [line for text in shown for line in text.splitlines() if len(line) > COLUMNS] == []
 
 
 def test_the_twin_printed_what_the_student_notebook_printed(student, twin):

@@ -352,6 +352,10 @@ def test_only_one_run_writes_a_file(made, tmp_path, monkeypatch):
         notebooks.run("07", {}, tmp_path, root=made.root)
     assert list(tmp_path.glob("*.lock")) == list(tmp_path.glob(".*.lock")) == []
 
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file can't hold a file \(File exists\); name another folder: --out DIR"):
+        notebooks.run("07", {}, tmp_path / "file", root=made.root)
+
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 

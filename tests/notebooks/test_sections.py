@@ -58,6 +58,13 @@ def test_no_exercise_needs_a_name_that_another_section_binds_too(lecture):
     assert sections.shared_with_exercises(lecture) == {}
 
 
+def test_the_head_says_which_cells_come_first_and_what_is_seen_without_them(lecture):
+    prose = "\n".join(cell.source for cell in lecture[0].cells if cell.cell_type == "markdown")
+    number = {3: "three", 4: "four"}[len(lecture[0].code)]
+    assert f"{number} cells" in prose or f"{number} code cells" in prose
+    assert "`NameError`" in prose
+
+
 def test_every_assert_has_a_sentence(lecture):
     assert sections.silent_asserts(lecture) == []
 

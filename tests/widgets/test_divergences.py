@@ -180,10 +180,11 @@ def test_all_optima_are_named_and_the_button_finds_the_one_below():
     for row in expected:
         assert np.abs(table - row).max(1).min() < 1e-3
     explorer = W.elbo_explorer()
-    for mean, place in [(0.5, 2), (1.0, 0)]:
-        explorer.set(**state, mu=mean, sigma=1.0)
+    for mean, sigma, place in [(0.5, 1.0, 2), (1.0, 1.0, 0), (0.0, 1.0, 2), (0.1, 1.0, 2), (-0.7, 0.3, 0)]:
+        explorer.set(**state, mu=mean, sigma=sigma)
         explorer.act("To the best q")
         assert explorer.numbers.gap == pytest.approx(table[place, 2], abs=1e-3)
+        assert explorer.state["mu"] * mean > -1e-3, "not over the ridge to the other peak"
     assert "3 local optima for q" in W.read_elbo(explorer.numbers)
     assert len(W.optima("linear", 1.5, 0.8)) == 1
     assert "optima" not in W.read_elbo(W.compute_elbo({**ELBO, "model": "linear"}))

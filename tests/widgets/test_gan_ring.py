@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from course_utils import data, gan
+from course_utils.training import Interrupted
 from course_utils.widgets import gan_ring
 from course_utils.widgets.shell import VIEW
 
@@ -149,6 +150,22 @@ def test_a_stopped_training_is_shown_but_not_kept(board, monkeypatch):
     monkeypatch.setattr(gan_ring, "see", see)
     board.act("Train")
     assert "after" not in board.readout.value and board.numbers.done == 20
+
+
+def test_a_stop_while_the_switchboard_is_made_stops_its_cell(monkeypatch):
+    """Swallowed, it would stop one of three trainings, and Run All would go on with the next cell."""
+    see, calls = gan_ring.see, []
+
+    def stopped(*args):
+        calls.append(args)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return see(*args)
+
+    monkeypatch.setattr(gan_ring, "see", stopped)
+    with pytest.raises(Interrupted, match="interrupted after 7 of 20 steps"):
+        gan_ring.switchboard(steps=20)
+    assert len(calls) == 7 and not gan_ring.RINGS
 
 
 def test_a_diverging_training_is_shown_in_the_widget(board, monkeypatch):

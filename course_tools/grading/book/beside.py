@@ -1,17 +1,22 @@
-"""Answers to compare a class with: the course's own solutions, an earlier class."""
+"""Answers to compare a class with: the course's own solutions and functions, an earlier class."""
 
+import inspect
 import json
+import textwrap
 from functools import lru_cache
 from pathlib import Path
 
 from nbformat import NotebookNode
 
 from course_tools.grading.hand_in.opening import read_cells
+from course_tools.grading.hand_in.release import every_exercise
 from course_tools.notebook_source import MARKER_LINE, exercise_of
 from course_tools.notebooks import find_lecture, read_notebook
 from course_utils.errors import require
+from course_utils.guard import own_functions
 
-SOLUTION = "the course's own solution"
+OURS = "the course's own"  # what the names of solutions and functions begin with
+SOLUTION = f"{OURS} solution"
 
 Beside = dict[str, dict[str, str]]  # name → exercise → source
 
@@ -30,6 +35,16 @@ def solutions(lecture: str) -> Beside:
     """Return the solutions of a lecture; none if it is not in this course."""
     cells = cells_in(lecture, "twin")
     return {SOLUTION: {exercise_of(cell): MARKER_LINE.sub("", cell.source) for cell in cells if exercise_of(cell)}}
+
+
+def functions(lecture: str) -> Beside:
+    """Return the course's functions that do what the exercises of a lecture ask for, which can be typed again."""
+    found: Beside = {}
+    known = every_exercise()
+    for id in solutions(lecture)[SOLUTION]:
+        for name, function in own_functions(known[id].own, {}).items():
+            found.setdefault(f"{OURS} {name}", {})[id] = textwrap.dedent(inspect.getsource(function))
+    return found
 
 
 def from_results(folder: Path) -> Beside:

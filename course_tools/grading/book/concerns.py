@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from course_tools.grading.book.entries import EVERYWHERE, Entry
 from course_tools.grading.book.records import STOPPED, Error, Result
 from course_tools.grading.book.tables import counted
-from course_tools.grading.book.wording import met_errors, unknown_name
+from course_tools.grading.book.wording import flagged, in_general, met_errors, unknown_name
 from course_tools.grading.book.written import not_found
-from course_tools.grading.hand_in.roster import Student
-from course_tools.grading.hand_in.submission import BY_NAME
+from course_tools.grading.hand_in.roster import BESIDE, Student
+from course_tools.grading.hand_in.submission import BY_NAME, Flag
 
 UNTOUCHED = ("not attempted", "missing")
 MANY = 12  # rows of a group that are still read; more are folded
@@ -26,14 +26,8 @@ LACKING = re.compile(  # of an exception's type or text: what a student's machin
     r"|Connection|URLError|HTTPError|gaierror|CalledProcess|TclError|[Bb]ackend|\bdisplay\b|DISPLAY|CUDA|cuda|NVIDIA"
     r"|\bM[Pp][Ss]\b|mps|Triton|[Cc]ompiler|Inductor|dynamo|module '[\w.]+' has no attribute"
 )
-MERE = ("uses ", "ran after ", BY_NAME)  # flags by which no student loses points
-FLAGS = (  # what a flag begins with, and what its group is called
-    (r"(uses|calls) (course_utils|the course)", "uses the course's own functions"),
-    (r"\d+ cells define", "several cells define the function: the last was graded"),
-    (r"skipped|and \d+ more statements", "statements were skipped that can't run where it is graded"),
-    (r"left open, but", "left open, but another function of the student's may be meant"),
-    (r"needs (other cells|another cell)", "needs other cells of the notebook"),
-)
+MERE = ("by name", "course's own", "ran after")  # kinds of flags by which no student loses points
+EXPLAINING = ("skipped", "more skipped", "lent", "own module")  # kinds that stand beside an error, if there is one
 NO_PYTHON = ("SyntaxError", "IndentationError", "TabError")
 
 
@@ -142,6 +136,10 @@ def whole(entry: Entry) -> Iterator[Concern]:
         yield Concern(why, lost=entry.possible - entry.earned)
     if said := entry.student.more.get("problem", ""):
         yield Concern("not all that was handed in was graded", said, lost=entry.possible - entry.earned)
+    looked = {*entry.marks, *entry.corrections}
+    owed = sum(entry.worth[id] for id, points in entry.points.items() if points == 0 and id not in looked)
+    if (files := entry.student.more.get(BESIDE, "") or ", ".join(record.beside)) and owed:
+        yield Concern("files of other kinds came beside the notebook", files, lost=owed)
     if not record.problem:
         for id in filter(entry.lost, entry.questions):
             yield Concern("no cell of a written answer was found", str(not_found(id)), lost=entry.questions[id])
@@ -156,38 +154,32 @@ def whole(entry: Entry) -> Iterator[Concern]:
         yield Concern("no points yet: the machinery failed", text, lost=sum(entry.tasks[id] for id in broken))
 
 
-def in_general(flag: str) -> str:
-    """Return a flag without what it says of one answer: names, numbers."""
-    for pattern, general in FLAGS:
-        if re.match(pattern, flag):
-            return general
-    return re.sub(r"`[^`]*`|'[^']*'|\d+|\b\w+(?:\.\w+)+", "…", flag)
-
-
 def by_exercise(entry: Entry) -> Iterator[Concern]:
     """Yield what was noticed of single answers, each text once with its exercises; not where a person looked."""
-    seen = {id: result for id, result in entry.record.exercises.items() if id not in entry.corrections}
     all_untouched = all(result.status in UNTOUCHED for result in entry.record.exercises.values())
     found: dict[tuple[str, str], list[str]] = {}
-    for id, result in seen.items():
-        reason, detail = trouble(result)
+    flags: dict[Flag, list[str]] = {}
+    for id, result in entry.record.exercises.items():
+        reason, detail = trouble(result) if id not in entry.corrections else ("", "")
+        said = list(dict.fromkeys(result.flags))
+        if reason not in ("", NOTHING) and (explained := [flag for flag in said if flag.kind in EXPLAINING]):
+            said = [flag for flag in said if flag not in explained]
+            detail = "; ".join([detail or reason, *map(flagged, explained)])
         if reason and not (result.status == "missing" and all_untouched):
             found.setdefault((reason, detail), []).append(id)
-    flags: dict[tuple[str, str], list[str]] = {}
-    for id, result in entry.record.exercises.items():
-        for flag in dict.fromkeys(result.flags):
-            flags.setdefault((in_general(flag), flag), []).append(id)
-    for table, honest in ((found, True), (flags, False)):
-        for (reason, detail), ids in table.items():
-            several = len(entry.record.exercises) > 1
-            everywhere = several and len(ids) == len(entry.record.exercises)
-            if everywhere and detail == BY_NAME:
-                detail = f"{detail} (metadata missing)"
-            lost = sum(entry.tasks[id] - (entry.points.get(id) or 0.0) for id in ids)
-            held = sum(entry.points.get(id) or 0.0 for id in ids)
-            stake = (lost, 0.0) if honest or not (held or reason.startswith(MERE)) else (0.0, held)
-            where = EVERYWHERE if everywhere else ", ".join(ids)
-            yield Concern(reason, detail, where, *stake, quiet=reason == NOTHING)
+        for flag in said:
+            flags.setdefault(flag, []).append(id)
+    reasons = [(reason, detail, None, ids) for (reason, detail), ids in found.items()]
+    reasons += [(in_general(flag), flagged(flag), flag, ids) for flag, ids in flags.items()]
+    for reason, detail, flag, ids in reasons:
+        everywhere = len(ids) == len(entry.record.exercises) > 1
+        if everywhere and flag == BY_NAME:
+            detail = f"{detail} (metadata missing)"
+        lost = sum(entry.tasks[id] - (entry.points.get(id) or 0.0) for id in ids)
+        held = sum(entry.points.get(id) or 0.0 for id in ids)
+        stake = (0.0, held) if flag and (held or flag.kind in MERE) else (lost, 0.0)
+        where = EVERYWHERE if everywhere else ", ".join(ids)
+        yield Concern(reason, detail, where, *stake, quiet=reason == NOTHING)
 
 
 def noticed(entry: Entry, all_unsandboxed: bool) -> list[Concern]:

@@ -10,9 +10,11 @@ from course_tools.grading.book.corrections import Correction, Corrections
 from course_tools.grading.book.late import Lateness, Policy, lateness_of
 from course_tools.grading.book.records import Record, worth_of
 from course_tools.grading.book.tables import counted
+from course_tools.grading.book.wording import flagged
 from course_tools.grading.book.written import Mark, Marks, Open, not_found, points_of
 from course_tools.grading.hand_in.roster import TABLE, Student, find_student
 from course_tools.grading.hand_in.submission import BY_NAME
+from course_utils.errors import listed
 
 State = dict[str, dict[str, tuple[float | None, str]]]  # student → exercise → points, status
 EVERYWHERE = "all exercises"
@@ -141,13 +143,8 @@ def together(noticed: Iterable[tuple[str, str]], everything: Iterable[str]) -> l
 
 def flags_of(record: Record) -> list[str]:
     """Return what was noticed of a submission's answers, with the exercises' numbers before it."""
-    lines = together(((id, flag) for id, r in record.exercises.items() for flag in r.flags), record.exercises)
-    return [f"{line} (metadata missing)" if line == f"{EVERYWHERE}: {BY_NAME}" else line for line in lines]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return up to ten names, and how many more there are."""
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    lines = together(((id, flagged(flag)) for id, r in record.exercises.items() for flag in r.flags), record.exercises)
+    return [f"{line} (metadata missing)" if line == f"{EVERYWHERE}: {flagged(BY_NAME)}" else line for line in lines]
 
 
 def mixed_seeds(everyone: Sequence[Entry]) -> list[str]:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course_tools.files import atomically
 from course_tools.grading.book import pages
-from course_tools.grading.book.beside import answers_in, cells_in, solutions
+from course_tools.grading.book.beside import answers_in, cells_in, functions, solutions
 from course_tools.grading.book.corrections import gather_corrections
-from course_tools.grading.book.entries import Entry, absent_of, entries, listed, mixed, state
+from course_tools.grading.book.entries import Entry, absent_of, entries, mixed, state
 from course_tools.grading.book.exports import canvas, feedback_zip, for_canvas, for_moodle, grades, moodle
 from course_tools.grading.book.late import lateness_of
 from course_tools.grading.book.marking import RUBRIC, Task, marking_page, merged, read_rubrics, tasks
@@ -25,7 +24,8 @@ from course_tools.grading.hand_in.roster import TABLE, Student, read_students
 from course_tools.grading.spreadsheets import decoded, well_formed
 from course_tools.grading.visible import visible
 from course_tools.notebook_source import exercise_of
-from course_utils.errors import require
+from course_utils.errors import listed, require
+from course_utils.files import atomically
 
 TABLES = (  # beside the folders results, feedback and marking
     *("grades.csv", "canvas.csv", "moodle.csv", "written.csv", TABLE, FILE, "instructor.html", "published.json"),
@@ -86,7 +86,8 @@ def files_of(
 ) -> dict[Path, str | bytes]:
     """Return path → content of the tables for spreadsheets and imports, of the pages, and last of published.json."""
     feedback = [(entry, well_formed(pages.feedback_page(entry))) for entry in everyone]
-    beside = solutions(lecture) | {name: own for folder in settings.beside for name, own in answers_in(folder).items()}
+    beside = solutions(lecture) | functions(lecture)
+    beside |= {name: own for folder in settings.beside for name, own in answers_in(folder).items()}
     asked = tasks(lecture, read_rubrics(out / RUBRIC))
     pairs = similar_pairs([entry.record for entry in everyone], stubs_of(cells_in(lecture)), beside)
     return {

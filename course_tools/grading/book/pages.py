@@ -15,7 +15,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from course_tools.grading.book.beside import SOLUTION
+from course_tools.grading.book.beside import OURS
 from course_tools.grading.book.concerns import groups
 from course_tools.grading.book.entries import Entry, mixed
 from course_tools.grading.book.records import STATUSES, Call, Result, Written
@@ -41,8 +41,8 @@ SIGNS = {
 KINDS = {"correct": "good", "partial": "part", "not attempted": "none", "missing": "none", "infrastructure": "ours"}
 MEANINGS = {
     "correct": "Every call gave what was expected.",
-    "partial": "Some of the calls gave what was expected, and earned their share of the points. Start with the first "
-    "row marked ✗.",
+    "partial": "Some of the calls gave what was expected, and earned their share of a third of the points; all are for "
+    "an answer that passes every call. Start with the first row marked ✗.",
     "wrong": "The calls ran, but none gave what was expected. Start with the first row: compare what came back "
     "with what was expected.",
     "error": "Your code stopped with an error. Restart the kernel, run all cells from the top, and call your function "
@@ -116,8 +116,8 @@ class Row:
 
 def which_cell(result: Result) -> str:
     """Return, for the student, that several cells define the function and which was graded; else nothing."""
-    found = next(filter(None, (re.match(r"(\d+) cells define (\w+)", flag) for flag in result.flags)), None)
-    return f"{found[1]} cells of your notebook define {found[2]}; the one shown here was graded." if found else ""
+    found = next((flag.words for flag in result.flags if flag.kind == "several cells"), None)
+    return "{} cells of your notebook define {}; the one shown here was graded.".format(*found) if found else ""
 
 
 def rows_of(result: Result) -> list[Row]:
@@ -258,8 +258,8 @@ def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pa
     """Return the class on one page: points, exercises, submissions that need an eye, pairs of similar answers."""
     all_unsandboxed = all(entry.record.isolation == "unsandboxed" for entry in everyone)
     listed = groups(everyone, absent, all_unsandboxed)
-    ours = [pair for pair in pairs if SOLUTION in pair.students]
-    theirs = [pair for pair in pairs if SOLUTION not in pair.students]
+    ours = [pair for pair in pairs if pair.students[1].startswith(OURS)]
+    theirs = [pair for pair in pairs if not pair.students[1].startswith(OURS)]
     return render(
         "instructor.html",
         everyone=everyone,
@@ -276,6 +276,7 @@ def instructor_page(everyone: Sequence[Entry], absent: Mapping[str, Student], pa
         labels={entry.key: entry.label for entry in everyone},
         pairs=theirs[:PAIRS_SHOWN],
         pairs_left_out=len(theirs[PAIRS_SHOWN:]),
-        like_ours=ours,
+        like_ours=ours[:PAIRS_SHOWN],
+        like_ours_left_out=len(ours[PAIRS_SHOWN:]),
         thresholds=(LIKENESS, EVIDENCE),
     )

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from course_tools.files import atomically
+from course_tools.grading.hand_in.submission import Flag
 from course_tools.grading.spreadsheets import numeric
 from course_utils.errors import require
+from course_utils.files import atomically
 
 STATUSES = (  # each apart from the others; only the first two earn points, and a stopped run for the calls before
     "correct",
@@ -23,7 +24,7 @@ STATUSES = (  # each apart from the others; only the first two earn points, and 
     "infrastructure",
 )
 STOPPED = ("timeout", "memory", "kernel died")  # `--rerun failed` runs these again; infrastructure, every run
-FORM = 3  # of the files; those of another form are refused, never half understood
+FORM = 4  # of the files; those of another form are refused, never half understood
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Result:
     detail: str = ""  # of the cause: what is wrong with the file, at what the run was stopped
     error: Error | None = None  # that the answer's cell raised
     names: list[str] = field(default_factory=list)  # if undefined: of the function, then of what the cell defines
-    flags: list[str] = field(default_factory=list)  # for the instructor's eye; they change no points
+    flags: list[Flag] = field(default_factory=list)  # for the instructor's eye; they change no points
     calls: list[Call] = field(default_factory=list)
     hint: str = ""
     printed: str = ""  # the end of what the answer printed
@@ -93,6 +94,7 @@ class Record:
     seed: int
     isolation: str  # "bubblewrap", or "unsandboxed"
     problem: str = ""  # of the whole submission, such as a file that is no notebook
+    beside: list[str] = field(default_factory=list)  # files of other kinds in the submission's folder
     gone: bool = False  # whether the submission was not there at the last run, so that this is an older grade
     exercises: dict[str, Result] = field(default_factory=dict)
     written: dict[str, Written] = field(default_factory=dict)
@@ -145,12 +147,16 @@ def with_error(value: Mapping) -> dict:
     return {**value, "error": value["error"] and Error(**value["error"])}
 
 
+def result_from_json(value: Mapping) -> Result:
+    """Return a result as JSON has it."""
+    calls = [Call(**with_error(call)) for call in value["calls"]]
+    flags = [Flag(flag["kind"], tuple(flag["words"])) for flag in value["flags"]]
+    return Result(**{**with_error(value), "calls": calls, "flags": flags})
+
+
 def from_json(value: Mapping) -> Record:
     """Return the record of parsed JSON. Raises ``KeyError`` or ``TypeError`` if it is of another form."""
-    exercises = {
-        id: Result(**{**with_error(result), "calls": [Call(**with_error(call)) for call in result["calls"]]})
-        for id, result in value["exercises"].items()
-    }
+    exercises = {id: result_from_json(result) for id, result in value["exercises"].items()}
     written = {id: Written(**answer) for id, answer in value["written"].items()}
     return Record(**{**value, "exercises": exercises, "written": written})
 

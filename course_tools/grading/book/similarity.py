@@ -7,7 +7,7 @@ n answers to that exercise have it, divided by the weight of a run that only two
 product of its weights, summed over the runs that both have: a run that nobody else has counts 1, one that everybody
 writes about 0. Their likeness is the share that this is of the smaller answer's own evidence, so that whoever adds to
 a copy hides nothing. An answer is compared with the class, and with what stands beside it: the course's own
-solutions, an earlier class.
+solutions and functions, an earlier class.
 """
 
 import builtins

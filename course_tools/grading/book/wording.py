@@ -1,6 +1,7 @@
-"""What came of an answer, in English: of its cell, of a call, of a name that nothing defined."""
+"""What came of an answer, in English: of its cell, of a call, of a name that nothing defined, what is noticed of it."""
 
 from course_tools.grading.book.records import Call, Error, Result
+from course_tools.grading.hand_in.submission import Flag
 
 CAUSES = {
     "no notebook": "{detail}",
@@ -10,6 +11,37 @@ CAUSES = {
     "undefined": "Your cell defines no function `{names[0]}`{but}",
     "silent": "Nothing came back: the answer changes how the notebook runs.",
 }
+FLAGS = {  # the text of each kind of flag, and what all of the kind are called where that is no text with "…"
+    "by name": ("found by the function's name", ""),
+    "no code": ("its cell is one of text, not of code: what stands there was graded", ""),
+    "still open": ("the open exercise's own error still stands in it, beside code of the student's", ""),
+    "several cells": (
+        "{} cells define {}: the last was graded",
+        "several cells define the function: the last was graded",
+    ),
+    "meant for it": (
+        "left open, but `{}` of another cell may be meant for it",
+        "left open, but another function of the student's may be meant",
+    ),
+    "too long": ("the answer is longer than {} characters", ""),
+    "own module": ("imports {}.py, which was beside the notebook and is not taken along", ""),
+    "course's own": ("calls the course's own {}", "uses the course's own functions"),
+    "skipped": ("skipped `{}` ({})", "statements were skipped that can't run where it is graded"),
+    "more skipped": ("and {} more statements", "statements were skipped that can't run where it is graded"),
+    "lent": ("needs other cells of the notebook, for {}", "needs other cells of the notebook"),
+    "ran after": ("ran after the course's answer to {}", ""),
+}
+
+
+def flagged(flag: Flag) -> str:
+    """Return the text of a flag."""
+    return FLAGS[flag.kind][0].format(*flag.words)
+
+
+def in_general(flag: Flag) -> str:
+    """Return what all flags of a kind are called."""
+    text, name = FLAGS[flag.kind]
+    return name or text.format(*("…" for _ in flag.words))
 
 
 def message_of(result: Result) -> str:

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from course_tools.files import atomically
 from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, opened, shown, unpacked
 from course_tools.grading.hand_in.folder import handout
 from course_tools.grading.hand_in.layouts import CANVAS, Handed, is_notebook, place
-from course_tools.grading.hand_in.opening import cells_of, is_untouched, without_outputs
+from course_tools.grading.hand_in.opening import ARCHIVES, READABLE, cells_of, is_untouched, without_outputs
 from course_tools.grading.hand_in.roster import (
+    BESIDE,
     TABLE,
     Student,
     enrol,
@@ -28,12 +28,13 @@ from course_tools.grading.hand_in.roster import (
     write_students,
 )
 from course_tools.notebooks import ROOT, all_lectures, find_lecture
-from course_utils.errors import require
+from course_utils.errors import listed, require
+from course_utils.files import atomically
 
 LONGEST = 120  # bytes of a student's key
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 FOREIGN = (*ARCHIVES, ".pdf", ".html", ".htm", ".py", ".md", ".doc", ".docx", ".odt", ".png", ".jpg", ".jpeg", ".csv")
 MODULES = 50  # files of a student's own that are kept beside the notebook
+NAMED = 5  # files that the table names of one student
 PROBLEM = "problem"  # the column of students.csv that says why a student has no submission, or which was not taken
 
 
@@ -48,6 +49,7 @@ class Report:
     unchanged: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     superseded: list[tuple[str, str]] = field(default_factory=list)
+    beside: list[tuple[str, str]] = field(default_factory=list)  # of other kinds, beside a notebook
     unplaced: list[tuple[str, str]] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)  # of the roster: who handed in nothing
 
@@ -173,15 +175,23 @@ def people_in(student: Student) -> list[tuple[str, str]]:
     return [(system, id) for system, id in ids.items() if id] or [("name", student.name)]
 
 
-def row_of(handed: Handed, before: Student | None, problem: str = "") -> Student:
+def downloaded(handed: Handed) -> str:
+    """Return the name that the platform gave to a file; on Canvas, where it has ids, that of the zip around it."""
+    names = ((part, CANVAS.fullmatch(part)) for part in handed.member.parts)
+    found = (part for part, match in names if match and handed.person[1] in (match["user"], match["anonymous"]))
+    return next(found, handed.member.parts[-1])
+
+
+def row_of(handed: Handed, before: Student | None, problem: str = "", beside: str = "") -> Student:
     """Return a student's row of students.csv; of the row before, ids and the columns that someone added stay."""
     before = before or Student()
     system, id = handed.person
     ids = {"login" if system == "login" else f"{system}_id": shown(id).strip()} if system != "name" else {}
     name = shown(id if system == "name" else handed.name).strip()
-    more = {**before.more, **({PROBLEM: problem} if problem or PROBLEM in before.more else {})}
+    said = {PROBLEM: problem, BESIDE: beside}
+    more = {**before.more, **{column: text for column, text in said.items() if text or column in before.more}}
     known = replace(before, **ids, late=handed.late, handed_in=handed.handed_in, more=more)
-    return replace(known, name=name, file=shown(handed.member.parts[-1]).strip())
+    return replace(known, name=name, file=shown(downloaded(handed)).strip())
 
 
 def key_in(handed: Handed, rows: Mapping[str, Student]) -> str | None:
@@ -271,6 +281,7 @@ class Choice:
     problem: str = ""
     others: tuple[Handed, ...] = ()
     modules: tuple[Handed, ...] = ()  # the student's own .py files
+    beside: tuple[Handed, ...] = ()  # what a person may read: a PDF, a picture
 
 
 def read_version(handed: Handed) -> tuple[bytes, str]:
@@ -284,6 +295,16 @@ def read_version(handed: Handed) -> tuple[bytes, str]:
     return (b"", f"larger than {LARGEST // 2**20} MiB") if len(content) > LARGEST else (content, "")
 
 
+def is_beside(handed: Handed, best: Handed) -> bool:
+    """Tell whether a file of another kind beside the notebook that counts may hold answers, such as a scan.
+
+    The zip that the notebook was in does not, nor Blackboard's note.
+    """
+    note = handed.refused and handed.person[0] == "login"
+    packed = best.member.parts[: len(handed.member.parts)] == handed.member.parts
+    return handed.file.lower().endswith(READABLE) and not (is_book(handed) or packed or note)
+
+
 def choose(handed: list[Handed], report: Report, lectures: list[str], given: frozenset[str]) -> Choice:
     """Return what counts of one person's files; put those that do not into the report."""
     told = {path for path, _ in report.unplaced}
@@ -295,7 +316,7 @@ def choose(handed: list[Handed], report: Report, lectures: list[str], given: fro
         return Choice(last, f"{shown(last.file)}: {reason}")
     others = tuple(h for h in handed if h is not best and is_book(h) and not h.member.fault)
     modules = tuple(h for h in handed if h.file.lower().endswith(".py") and not h.member.fault)
-    return Choice(best, "", others, modules)
+    return Choice(best, "", others, modules, tuple(h for h in handed if is_beside(h, best)))
 
 
 def unlike(choice: Choice, given: frozenset[str]) -> str:
@@ -324,10 +345,12 @@ def put(key: str, choice: Choice, rows: dict[str, Student], report: Report, give
             rows[key] = row_of(handed, row, problem)
         return
     if store(key, handed, content, row, report):
-        rows[key] = row_of(handed, row, unlike(choice, given))
+        beside = listed([shown(other.file) for other in choice.beside], NAMED)
+        rows[key] = row_of(handed, row, unlike(choice, given), beside)
         for module in choice.modules[:MODULES]:
             atomically(report.out / key / f"{safe(Path(module.file).stem) or 'module'}.py", read_version(module)[0])
     report.superseded += [(key, other.member.path) for other in choice.others]
+    report.beside += [(key, other.member.path) for other in choice.beside]
 
 
 def collect_members(
@@ -417,6 +440,9 @@ def describe(report: Report) -> str:
     if report.superseded:
         lines.append(f"Not taken, since another version counts ({len(report.superseded)}):")
         lines += [f"  {student}: {shown(file)}" for student, file in report.superseded]
+    if report.beside:
+        lines.append(f"Beside a notebook, left where they are ({len(report.beside)}):")
+        lines += [f"  {student}: {shown(file)}" for student, file in report.beside]
     if report.unplaced:
         lines.append(f"COULD NOT BE PLACED ({len(report.unplaced)}):")
         lines += [f"  {shown(file)}: {shown(reason)}" for file, reason in report.unplaced]

@@ -111,5 +111,5 @@ def submissions_in(folder: Path, lectures: Iterable[str], given: frozenset[str] 
 
 
 def is_sent(path: Path) -> bool:
-    """Tell whether a file that lies beside notebooks may be another student's submission, by its ending."""
-    return path.suffix.lower() in HANDED_IN
+    """Tell whether a file beside notebooks may be another student's submission, by its ending, or is a notebook."""
+    return path.suffix.lower() in HANDED_IN or (not path.suffix and looks_like_book(path))

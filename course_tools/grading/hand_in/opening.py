@@ -20,6 +20,10 @@ from nbformat import NotebookNode
 from course_tools.grading.hand_in.download import LARGEST, UNREADABLE, Member, unpacked
 from course_tools.grading.spreadsheets import decoded
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+PAPERS = (".pdf", ".html", ".htm", ".md", ".txt", ".tex", ".rtf", ".doc", ".docx", ".odt", ".pages")
+PICTURES = (".png", ".jpg", ".jpeg", ".heic", ".tif", ".tiff")
+READABLE = (*ARCHIVES, *PAPERS, *PICTURES)  # what may hold answers beside a notebook
 WITHOUT_OUTPUTS = 64 * 2**20  # bytes of what is left of it
 NESTED = 2_000_000  # lists and objects in what is left: each takes some hundred bytes of memory
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.S)

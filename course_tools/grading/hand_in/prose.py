@@ -19,12 +19,15 @@ from course_tools.grading.hand_in.grammar import parsed
 
 LONGEST = 200_000  # characters of an answer
 LARGEST = 12 * 2**20  # characters of its pictures together
-SAYING = (ast.Assign, ast.AnnAssign, ast.AugAssign)  # statements by which something may be said
+LOOKED_AT = 200  # comments of a cell that are told from code
+SAYING = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)  # statements by which something may be said
+SHOWING = {"answer", "print", "display", "Markdown", "HTML"}  # names by which words are shown
 ELSEWHERE = "(Nothing stands at the question. From elsewhere in the notebook:)"
-NAMED = re.compile(r"^[ \t]*answer\w*[ \t]*(?::[^=\n]*)?\+?=(?!=)", re.M)
+NAMED = re.compile(r"^[ \t]*(?=\w*answer)\w++[ \t]*(?::[^=\n]*)?\+?=(?!=)", re.M)
 INLINE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
 ATTACHED = re.compile(r"attachment:([^\s)\"'>]+)")
 WORDY = re.compile(r"\b(?:[^\W_]++(?:['’][^\W_]++)?+[ ,;:.]++){7}[^\W_]")  # eight words in a row: hardly code
+FEW = re.compile(r"\b[^\W\d_]++(?:['’][^\W_]++)?+[ ,;:.]++[^\W_]++(?:['’][^\W_]++)?+[ ,;:.]++[^\W_]")  # three words
 COMMAND = re.compile(r"^[ \t]*[!%]\S*[ \t]*(.*)", re.M)  # of IPython, such as ``!echo "…"``
 SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
@@ -96,7 +99,7 @@ def computes(tree: ast.Module) -> bool:
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     values = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     numbers = any(not isinstance(value, str) and value is not None and value is not ... for value in values)
-    return bool(names - {"answer", "print", "display"}) or numbers
+    return bool(names - SHOWING) or numbers
 
 
 def written_text(source: str) -> str:
@@ -218,12 +221,30 @@ def around(id: str, cells: Sequence[NotebookNode], handout: Handout) -> list[int
     return sorted(found)
 
 
+def is_code(comment: str) -> bool:
+    """Tell whether a comment is code that was put aside."""
+    return parsed(comment) is not None or parsed(f"{comment} pass") is not None
+
+
+def only_says(source: str) -> bool:
+    """Tell whether a cell of code does nothing but say at least three words in a row."""
+    tree = parsed(source)
+    if tree is None:
+        return bool(FEW.search(source)) and not re.search(r"[()\[\]=_]", source)
+    if computes(tree):
+        return False
+    comments = comments_of(source).splitlines()[:LOOKED_AT]
+    said = any(FEW.search(line) and not is_code(line) for line in comments)
+    return said or any(map(FEW.search, texts_of(tree)))
+
+
 def is_prose(cell: NotebookNode) -> bool:
-    """Tell whether a cell far from the question may hold its answer: text, or code that is mostly words."""
+    """Tell whether a cell far from the question may hold its answer: text, or code that is mostly or only words."""
     if cell.cell_type != "code":
         return True
     words = written_text(cell.source)
-    return bool(NAMED.search(cell.source) or WORDY.search(words) and 2 * len(words) > len(cell.source))
+    wordy = WORDY.search(words) and 2 * len(words) > len(cell.source)
+    return bool(NAMED.search(cell.source) or wordy or only_says(cell.source))
 
 
 def words_aside(source: str, handout: Handout) -> str:

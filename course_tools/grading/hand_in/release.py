@@ -7,13 +7,13 @@ from pkgutil import iter_modules
 
 from nbformat import NotebookNode
 
-from course_tools.files import atomically
 from course_tools.grading.spreadsheets import numeric
 from course_tools.notebook_source import BEGIN, END, exercise_of
 from course_tools.notebooks import ROOT, Lecture, all_lectures, assemble, dumps, find_lecture, publication
 from course_utils import exercises as exercises_package
 from course_utils.errors import require
 from course_utils.exercises.checking import Exercise
+from course_utils.files import atomically
 
 MODULES = [f"course_utils.exercises.{m.name}" for m in iter_modules(exercises_package.__path__) if m.name != "checking"]
 

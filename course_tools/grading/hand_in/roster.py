@@ -9,11 +9,12 @@ from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 
-from course_tools.files import atomically
 from course_tools.grading.spreadsheets import read_csv, to_csv
 from course_utils.errors import require
+from course_utils.files import atomically
 
 TABLE = "students.csv"
+BESIDE = "beside"  # the column of the files of other kinds that came beside a notebook
 COLUMNS = ("student", "name", "canvas_id", "moodle_id", "late", "file", "handed_in", "login")
 
 
@@ -26,7 +27,7 @@ class Student:
     moodle_id: str = ""
     late: str = ""
     file: str = ""
-    more: Mapping[str, str] = field(default_factory=dict)  # columns that someone added, and "problem"
+    more: Mapping[str, str] = field(default_factory=dict)  # columns that someone added, "problem" and "beside"
     handed_in: str = ""  # ISO 8601, empty where unknown
     login: str = ""  # where a platform knows people by a short name
 

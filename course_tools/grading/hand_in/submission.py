@@ -9,17 +9,27 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from course_tools.grading.hand_in.grammar import Binding, binding, imported, is_begun, resembling, with_checked
-from course_tools.grading.hand_in.opening import digest_of, read_cells
+from course_tools.grading.hand_in.opening import READABLE, digest_of, read_cells
 from course_tools.grading.hand_in.prose import read_answers
 from course_tools.notebook_source import exercise_of
 from course_utils.exercises.checking import Exercise
 
 LONGEST = 200_000  # characters of an answer
-BY_NAME = "found by the function's name"  # not by the exercise's number in the cell's metadata
-NO_CODE = "its cell is one of text, not of code: what stands there was graded"
-STILL_OPEN = "the open exercise's own error still stands in it, beside code of the student's"
 FENCED = re.compile(r"^[ \t]*```[ \t]*(?:python|py|ipython3)?[ \t]*\n(.*?)^[ \t]*```", re.M | re.S | re.I)
 MAGIC = re.compile(r"\A\s*%%(?:time|capture)\b.*\n")  # can stand only at the head of a cell
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What is noticed of an answer, for the instructor's eye: a key of ``wording.FLAGS``, and the words in its text."""
+
+    kind: str
+    words: tuple[str, ...] = ()
+
+
+BY_NAME = Flag("by name")  # not by the exercise's number in the cell's metadata
+NO_CODE = Flag("no code")
+STILL_OPEN = Flag("still open")
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Wanted:
 class Submission:
     """The answers of one file: id → source of the code, id → words. `problem` says why a file could not be read.
 
-    `others` are the student's own code cells besides.
+    `others` are the student's own code cells besides; `beside` names files of other kinds that may hold answers.
     """
 
     file: str
@@ -43,8 +53,9 @@ class Submission:
     answers: dict[str, str] = field(default_factory=dict)
     written: dict[str, str] = field(default_factory=dict)
     pictures: dict[str, list[str]] = field(default_factory=dict)  # in these words, as data URIs
-    flags: dict[str, list[str]] = field(default_factory=dict)
+    flags: dict[str, list[Flag]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
     problem: str = ""
 
 
@@ -102,28 +113,28 @@ def joined(chosen: Candidate, found: list[Candidate], function: str) -> str:
     return "\n\n".join([order[0].source, *(MAGIC.sub("", c.source) for c in order[1:])])
 
 
-def flags_of(chosen: Candidate, found: list[Candidate], exercise: Exercise, given: frozenset[str]) -> list[str]:
+def flags_of(chosen: Candidate, found: list[Candidate], exercise: Exercise, given: frozenset[str]) -> list[Flag]:
     """Return what the instructor should know of how an answer was found."""
     several = [c for c in found if c.binding > Binding.OPEN or (c.binding and c.own and chosen.own)]
     flags = [] if chosen.own else [BY_NAME]
     if len(several) > 1:
-        flags.append(f"{len(several)} cells define {exercise.function}: the last was graded")
+        flags.append(Flag("several cells", (str(len(several)), exercise.function)))
     if chosen.binding == Binding.OPEN and is_begun(chosen.source, exercise.function):
         stubs = [tokens_of(source) for source in given if exercise.function in source]
         flags += [STILL_OPEN] if stubs and tokens_of(chosen.source) not in stubs else []
     return flags
 
 
-def meant_for(exercise: Exercise, cells: list[NotebookNode]) -> list[str]:
+def meant_for(exercise: Exercise, cells: list[NotebookNode]) -> list[Flag]:
     """Return the flag that other functions of the student's may be meant as the answer to an open exercise, if so."""
     sources = [cell.source for cell in cells if exercise_of(cell) is None]
     found = [name for source in sources for name in resembling(source, exercise.function, exercise.names)]
-    return [f"left open, but `{found[-1]}` of another cell may be meant for it"] if found else []
+    return [Flag("meant for it", (found[-1],))] if found else []
 
 
 def answer_to(
     exercise: Exercise, cells: list[NotebookNode], given: frozenset[str] = frozenset()
-) -> tuple[str | None, list[str]]:
+) -> tuple[str | None, list[Flag]]:
     """Return the source that answers an exercise, None if there is none, and what the instructor should know of it.
 
     The answer is the last cell that defines the function whole: a function goes before another binding, and that
@@ -157,10 +168,16 @@ def tokens_of(source: str) -> list[str]:
     return found
 
 
-def own_modules(path: Path) -> set[str]:
-    """Return the names of the student's modules beside a notebook that has a folder for itself."""
-    alone = len(list(path.parent.glob("*.ipynb"))) == 1
-    return {file.stem for file in path.parent.glob("*.py")} if alone else set()
+def beside(path: Path) -> tuple[set[str], list[str]]:
+    """Return what else the student has beside a notebook: names of modules, and of files to be read, such as a scan.
+
+    In a folder of the whole class no module is one student's, and of the files those of the notebook's own name are.
+    """
+    there = list(path.parent.iterdir())
+    alone = sum(file.match("*.ipynb") for file in there) == 1
+    modules = {file.stem for file in there if file.match("*.py")} if alone else set()
+    mine = [file.name for file in there if file != path and (alone or file.name.startswith(f"{path.stem}."))]
+    return modules, sorted(name for name in mine if name.lower().endswith(READABLE) and not name.startswith("."))
 
 
 def names_from(modules: set[str], cells: list[NotebookNode]) -> dict[str, str]:
@@ -171,22 +188,22 @@ def names_from(modules: set[str], cells: list[NotebookNode]) -> dict[str, str]:
 
 def read_submission(path: Path, wanted: Wanted) -> Submission:
     """Return what a file holds of what is wanted. Of a file that can't be read, the problem."""
-    submission = Submission(path.name, digest_of(path))
+    modules, files = beside(path)
+    submission = Submission(path.name, digest_of(path), beside=files)
     try:
         cells = read_cells(path)
     except ValueError as error:
         submission.problem = str(error)
         return submission
-    modules = own_modules(path)
     names = names_from(modules, cells)
     for exercise in wanted.exercises:
         source, flags = answer_to(exercise, cells, wanted.given)
         if source is not None and len(source) > LONGEST:
-            source, flags = None, [f"the answer is longer than {LONGEST} characters"]
+            source, flags = None, [Flag("too long", (str(LONGEST),))]
         if source is not None:
             submission.answers[exercise.id] = source
             flags += [
-                f"imports {name}.py, which was beside the notebook and is not taken along"
+                Flag("own module", (name,))
                 for name in sorted({names[used] for used in names.keys() & {*tokens_of(source), *imported(source)}})
             ]
         submission.flags[exercise.id] = flags

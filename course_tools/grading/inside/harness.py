@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from course_tools.grading.inside import exchange, statements
-from course_utils import calls, guard
+from course_utils import calls
+from course_utils.guard import TheExercise, own_functions, seal
 
 MIME = "application/x-course-calls+json"
 INPUTS, NOTEBOOK = Path("inputs.json"), Path("notebook.json")
@@ -48,8 +49,8 @@ def stand_in(modules: list[str], own: list[str]) -> None:
         module = sys.modules[name] = types.ModuleType(name)
         module.check = Mute()
     torch.compile = as_it_is
-    for name, function in guard.own_functions(own, {}).items():
-        guard.seal(name, function)
+    for name, function in own_functions(own, {}).items():
+        seal(name, function)
 
 
 def send(value) -> None:
@@ -59,19 +60,24 @@ def send(value) -> None:
     display({MIME: json.dumps(value)}, raw=True)
 
 
-def define(id: str, source: str, namespace: dict, seconds: float, only: str = "") -> None:
-    """Run the cell of an answer, or of it only what the function `only` needs; send what was skipped and what lent."""
+def define(id: str, source: str, namespace: dict, seconds: float, function: str, only: bool = False) -> None:
+    """Run the cell of an answer, or `only` what its function needs; send what was skipped and what lent.
+
+    Where the cell binds data to the function's name later, such as ``losses = []``, the function stays.
+    """
     from IPython import get_ipython
 
     compile = get_ipython().compile
     answers = [cell for other, cell in notebook["answers"].items() if other != id]
     bench = statements.Bench(
-        namespace, [notebook["others"], answers, notebook["lecture"]], seconds, compile.cache, compile
+        namespace, [notebook["others"], answers, notebook["lecture"]], seconds, compile.cache, compile, function
     )
     if only:
-        statements.run_needed(bench, source, only)
+        statements.run_needed(bench, source, function)
     else:
         statements.run_cell(bench, source)
+    if bench.whole is not None:
+        namespace[function] = bench.whole
     send({"skipped": bench.skipped, "lent": [name for name in dict.fromkeys(bench.lent) if name not in bench.own]})
 
 
@@ -90,7 +96,7 @@ def outcome(function, arguments: list, places: tuple[int, ...], own: Mapping | N
         return {"value": value, "gradients": gradients, "changed": list(got.changed), "why": got.why[:300]}
     except BaseException as error:  # sys.exit too
         kind, text = statements.described(error)
-        own = [error.name] if isinstance(error, guard.TheExercise) else []
+        own = [error.name] if isinstance(error, TheExercise) else []
         return {"error": kind, "text": text[:1000], "line": line_of(error)[:300], "own": own}
 
 
@@ -108,7 +114,7 @@ def run(
     course's functions that the answer may not leave its work to.
     """
     if name in namespace:
-        taken = guard.own_functions(own, namespace)
+        taken = own_functions(own, namespace)
         send({str(i): outcome(namespace[name], inputs[id][i], places, taken) for i in numbers})
     else:
         send({str(i): {"undefined": True} for i in numbers})

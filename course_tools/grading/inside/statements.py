@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import CodeType
 
@@ -83,17 +83,36 @@ def bound(node: ast.stmt) -> Iterator[str]:
         case ast.Expr(value=ast.Call(func=ast.Attribute() as method)):
             yield from root(method)
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt):
+        if isinstance(child, ast.expr):
+            yield from (part.target.id for part in ast.walk(child) if isinstance(part, ast.NamedExpr))
+        elif isinstance(child, ast.stmt):
             yield from bound(child)
         elif isinstance(child, ast.ExceptHandler):
             for inner in child.body:
                 yield from bound(inner)
 
 
+def from_stars(statement: Statement, name: str) -> Iterator[Statement]:
+    """Yield the import of one name from each module of which a statement imports everything."""
+    for node in ast.walk(statement.node):
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            one = ast.copy_location(ast.ImportFrom(node.module, [ast.alias(name)], node.level), node)
+            yield replace(statement, node=ast.fix_missing_locations(one), lent=True, tried=False)
+
+
 def loaded(code: CodeType) -> set[str]:
     """Return the global names that code loads, with those of the functions in it."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in LOADS}
     return names.union(*(loaded(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
+
+
+def needed(code: CodeType) -> set[str]:
+    """Return the global names that a statement's code loads before it binds them, as a loop does its own variable."""
+    first = {}
+    for i in dis.get_instructions(code):
+        if i.opname in LOADS or i.opname == "STORE_NAME":
+            first.setdefault(i.argval, i.opname)
+    return {name for name in loaded(code) if first.get(name) != "STORE_NAME"}
 
 
 def plainer(node: ast.FunctionDef) -> Iterator[ast.FunctionDef]:
@@ -162,6 +181,7 @@ class Bench:
     """Where statements run: a namespace, pools of cells to lend from, the time that they have.
 
     Names in `own` are provided even where they are bound already, since the answer's own cell binds them anew.
+    `whole` is what the name `function` was bound to last that can be called.
     """
 
     namespace: dict
@@ -169,6 +189,8 @@ class Bench:
     seconds: float
     register: Callable[[str], str]
     compile: Callable
+    function: str = ""
+    whole: Callable | None = None
     own: frozenset[str] = frozenset()
     skipped: list[tuple[str, str, str]] = field(default_factory=list)  # line, type and text of the error
     lent: list[str] = field(default_factory=list)  # names
@@ -185,8 +207,11 @@ class Bench:
     def provide(self, name: str) -> None:
         """Run the statements that bind a name, of the first pool that has any."""
         for pool in self.pools:
-            found = [statement for cell in pool if name in cell for statement in self.read(cell)]
-            if binders := [statement for statement in found if name in statement.binds]:
+            cells = (cell for cell in pool if name in cell or "import *" in cell)
+            found = [statement for cell in cells for statement in self.read(cell)]
+            binders = [statement for statement in found if name in statement.binds]
+            binders = binders or [one for statement in found for one in from_stars(statement, name)]
+            if binders:
                 for statement in binders:
                     self.run(statement)
                 if name in self.namespace:
@@ -204,7 +229,7 @@ class Bench:
         statement.tried, start = True, time.monotonic()
         try:
             code = statement.code(self.compile)
-            for name in sorted(filter(self.lacks, loaded(code))):
+            for name in sorted(filter(self.lacks, needed(code))):
                 self.provide(name)
             if isinstance(statement.node, DEFINITIONS):
                 self.define(statement, code)  # as long as it takes, which on a busy machine may be long
@@ -217,6 +242,8 @@ class Bench:
             if not statement.lent:
                 self.skip(statement.text, *described(error))
         self.seconds -= time.monotonic() - start
+        if callable(value := self.namespace.get(self.function)):
+            self.whole = value
 
     def define(self, statement: Statement, code: CodeType) -> None:
         """Run a definition; a function's without annotations, then without decorators, if they name what is not there.

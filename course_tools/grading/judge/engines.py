@@ -24,9 +24,9 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from course_tools.files import atomically
 from course_tools.grading.book import records
 from course_utils.errors import choose, require
+from course_utils.files import atomically
 
 UNIT = (sys.executable, "-m", "course_tools.cli", "grade-one")
 ENGINES = ("dask", "slurm")

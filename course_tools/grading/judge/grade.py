@@ -18,7 +18,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from course_tools.files import atomically
 from course_tools.grading.book import records
 from course_tools.grading.book.corrections import gather_corrections
 from course_tools.grading.book.entries import State, published
@@ -35,6 +34,7 @@ from course_tools.grading.judge.sandbox import Budget, Grounds
 from course_tools.grading.spreadsheets import to_csv
 from course_tools.notebooks import all_lectures, find_lecture
 from course_utils.errors import choose, require
+from course_utils.files import atomically
 
 Change = tuple[str, str, str, str]  # student, exercise, before, after
 SEEDS = 2**31
@@ -137,6 +137,7 @@ def grade_file(path: Path, student: str, assignment: Assignment, grounds: Ground
         seed=assignment.seed,
         isolation=options.isolation,
         problem=submission.problem,
+        beside=submission.beside,
         exercises={id: results.get(id) or kept[id] for id in assignment.exercises},
         written={
             id: Written(submission.written.get(id), points, submission.pictures.get(id, []))

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 
 from course_tools.grading.book.records import Call, Error, Result
 from course_tools.grading.hand_in.release import MODULES
-from course_tools.grading.hand_in.submission import Submission, tokens_of
+from course_tools.grading.hand_in.submission import Flag, Submission, tokens_of
 from course_tools.grading.inside import exchange
 from course_tools.grading.inside.job import Cell
 from course_tools.grading.judge.assignment import PARAMETERS, Assignment
@@ -42,7 +42,6 @@ HARNESS = "from course_tools.grading.inside import harness as _harness"
 JOINT_SECONDS = 10.0  # for an exercise while all run together; alone it has its whole time
 BESIDE = 0.4  # of an exercise's time, at most, for what stands in its cell beside the function
 NOT_SHOWN = "not shown, since the course's answer to another exercise ran beside it"
-CALLS_OWN = "calls the course's own"
 MENTIONED = 3  # statements that were skipped
 
 
@@ -132,9 +131,10 @@ def is_open(exercise: Exercise, outcome: Outcome) -> bool:
 def describe_call(exercise: Exercise, case: Case, expected, outcome: Outcome | None) -> Call:
     """Return one call: its values in words, its error as it is."""
     got, advice, error = None, "", outcome.error if outcome else None
-    if error is not None:
+    if error is not None and outcome.own:
+        advice = of_the_course(outcome.own[0])
+    elif error is not None:
         advice = "" if error.type == "NameError" else advice_on(exercise, error.text)
-        advice = of_the_course(outcome.own[0]) if outcome.own else advice
     elif outcome is not None:
         got = summary(outcome.value)
         advice = outcome.advice
@@ -182,14 +182,14 @@ def first_cause(skipped: list[tuple[str, str, str]], exercise: Exercise) -> tupl
     return next((one for one in skipped if re.search(rf"\b{exercise.function}\b", one[0])), skipped[0])
 
 
-def flags_of(status: str, skipped: list[tuple[str, str, str]], lent: list[str], own: set[str]) -> list[str]:
+def flags_of(status: str, skipped: list[tuple[str, str, str]], lent: list[str], own: set[str]) -> list[Flag]:
     """Return what the instructor should know of how an answer ran; nothing of one that is right all the same."""
     if status in ("correct", "not attempted"):
         return []
-    flags = [f"{CALLS_OWN} {', '.join(sorted(own))}"] if own else []
-    flags += [f"skipped `{shorten(line)}` ({shorten(kind)})" for line, kind, _ in skipped[:MENTIONED]]
-    flags += [f"and {len(skipped) - MENTIONED} more statements"] if len(skipped) > MENTIONED else []
-    return flags + ([f"needs other cells of the notebook, for {', '.join(map(shorten, lent[:10]))}"] if lent else [])
+    flags = [Flag("course's own", (", ".join(sorted(own)),))] if own else []
+    flags += [Flag("skipped", (shorten(line), shorten(kind))) for line, kind, _ in skipped[:MENTIONED]]
+    flags += [Flag("more skipped", (str(len(skipped) - MENTIONED),))] if len(skipped) > MENTIONED else []
+    return flags + ([Flag("lent", (", ".join(map(shorten, lent[:10])),))] if lent else [])
 
 
 def result_of(exercise: Exercise, assignment: Assignment, run: Run, source: str) -> Result:
@@ -245,8 +245,8 @@ def job(
     for id, source in sources.items():
         exercise = assignment.exercises[id]
         if source == submission.answers.get(id):
-            name = exercise.function if only else ""
-            source = f"{HARNESS}\n_harness.define({id!r}, {source!r}, globals(), {seconds}, {name!r})"
+            said = f"{id!r}, {source!r}, globals(), {seconds}, {exercise.function!r}, {only}"
+            source = f"{HARNESS}\n_harness.define({said})"
         cells.append({"id": Cell("answer", id).encode(), "source": source})
         for number, cases in enumerate(called.get(id, [])):
             said = f"{id!r}, {exercise.function!r}, globals(), {cases}, {exercise.places}, {exercise.own}"
@@ -305,7 +305,7 @@ def concealed(result: Result, exercise: Exercise) -> Result:
         call.got = call.got and NOT_SHOWN
         call.advice = call.advice if call.advice in fixed or not call.advice else f"Hint: {exercise.hint}"
     result.error, result.printed = bare(result.error), ""
-    result.flags = [flag for flag in result.flags if flag.startswith(CALLS_OWN)]  # those of cells quote the kernel
+    result.flags = [flag for flag in result.flags if flag.kind == "course's own"]  # those of cells quote the kernel
     return result
 
 
@@ -346,7 +346,7 @@ class Alone:
         result = in_own_words(result_of(exercise, self.assignment, run, source), self.submission)
         ours = [other for other in before if before[other] != self.submission.answers.get(other)]
         result = concealed(result, exercise) if ours else result
-        result.flags += [f"ran after the course's answer to {other}" for other in ours]
+        result.flags += [Flag("ran after", (other,)) for other in ours]
         return result
 
 

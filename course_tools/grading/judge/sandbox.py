@@ -376,6 +376,10 @@ class Watch:
         """Note that the run ended too early: by its own doing once a student's code has begun."""
         self.stop("kernel died" if self.began else "infrastructure", why)
 
+    def is_ours(self, pid: int) -> bool:
+        """Tell whether a process is our worker or what it forks kernels from, which hide from the kernels."""
+        return self.roots[0] in (parent := parent_of(pid), parent_of(parent))
+
     def look(self) -> None:
         """Stop the run if it has used up its time, its memory or its processes."""
         now = time.monotonic()
@@ -398,7 +402,7 @@ class Watch:
             return self.stop("kernel died", f"it started more than {THREADS * self.budget.processes} threads")
         private = sum(max(0, size - self.shared) for size, _ in used)
         try:
-            private += unmapped_bytes([pid for pid in pids if parent_of(pid) != self.roots[0]])  # but of our worker
+            private += unmapped_bytes([pid for pid in pids if not self.is_ours(pid)])
         except PermissionError:
             return self.stop("kernel died", "a process of it hid from the grader")
         if private > self.budget.memory:

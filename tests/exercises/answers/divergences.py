@@ -4,6 +4,7 @@ RIGHT: exercise → how it is written → function. WRONG: exercise → what is 
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import scipy.special
@@ -147,10 +148,10 @@ def elbo_in_single_precision(x, weight, mu, sigma, m, s, eps):
     return elbo(x.float(), weight.float(), mu.float(), sigma, m.float(), s.float(), eps.float())
 
 
-def elbo_with_two_sigma(x, weight, mu, sigma, m, s, eps):
+def elbo_divided_by(divisor, x, weight, mu, sigma, m, s, eps):
     residual = x - mu - (m + s * eps) @ weight.T
     constant = x.shape[1] * math.log(2 * math.pi * sigma**2) / 2
-    return -(residual**2).sum(1) / (2 * sigma) - constant - ((s**2 + m**2 - 1) / 2 - torch.log(s)).sum(1)
+    return -(residual**2).sum(1) / divisor(sigma) - constant - ((s**2 + m**2 - 1) / 2 - torch.log(s)).sum(1)
 
 
 def elbo_without_grad(*args):
@@ -386,7 +387,9 @@ WRONG = {
         ),
     },
     "1.5": {
-        "2 sigma for 2 sigma²": (elbo_with_two_sigma, "divided by 2σ"),
+        "2 sigma for 2 sigma²": (partial(elbo_divided_by, lambda sigma: 2 * sigma), "divided by 2σ;"),
+        "sigma for 2 sigma²": (partial(elbo_divided_by, lambda sigma: sigma), "divided by σ;"),
+        "without the 2": (partial(elbo_divided_by, lambda sigma: sigma**2), "divided by σ²;"),
         "no_grad": (elbo_without_grad, "it has no gradient"),
         "detached": (lambda *args: elbo(*args).detach(), "it has no gradient"),
         "rebuilt from numbers": (lambda *args: torch.tensor(elbo(*args).tolist()).double(), "it has no gradient"),
@@ -395,6 +398,10 @@ WRONG = {
                 x, weight, mu + ((m + s * eps).detach() - (m + s * eps)) @ weight.T * 0, sigma, m, s, eps
             ) + ((m + s * eps).detach() - (m + s * eps)).sum(-1),
             "with respect to `m` it has the gradient",
+        ),
+        "s is a logarithm of a variance": (
+            lambda x, weight, mu, sigma, m, s, eps: elbo(x, weight, mu, sigma, m, (s / 2).exp(), eps),
+            "for a logarithm of a variance",
         ),
         "s is a variance": (
             lambda x, weight, mu, sigma, m, s, eps: elbo(x, weight, mu, sigma, m, s.sqrt(), eps),
@@ -442,6 +449,9 @@ WRONG = {
     "1.7": {
         "divided by sigma": (
             lambda values, z, mu, sigma: leave_one_out_by_mask(values, z, mu, sigma) * sigma, "The baseline is right."
+        ),
+        "2 sigma² for sigma²": (
+            lambda values, z, mu, sigma: leave_one_out_by_mask(values, z, mu, sigma) / 2, "The baseline is right."
         ),
         "2 sigma for sigma²": (
             lambda values, z, mu, sigma: leave_one_out_by_mask(values, z, mu, sigma) * sigma / 2, "baseline of its own"

@@ -82,6 +82,18 @@ def grey_between(edges, mean, log_scale):
     return torch.cat([torch.zeros_like(mean)[..., None], inner, torch.ones_like(mean)[..., None]], -1).diff()
 
 
+def grey_at_centres(ends):
+    """With a 0 in front, a 1 behind, or neither, which is no table of differences at all."""
+
+    def table(mean, log_scale, levels):
+        x = torch.linspace(0, 1, levels, dtype=mean.dtype)
+        cdf = ((x - mean[..., None]) / log_scale.exp()[..., None]).sigmoid()
+        zero = torch.zeros_like(mean)[..., None]
+        return cdf.diff(prepend=zero) if ends == "0" else cdf.diff(append=zero + 1) if ends == "1" else cdf
+
+    return table
+
+
 def grey_without_ends(mean, log_scale, levels):
     x, half = torch.linspace(0, 1, levels, dtype=mean.dtype), 0.5 / (levels - 1)
     scale = log_scale.exp()[..., None]
@@ -428,6 +440,10 @@ WRONG = {
             ),
             "the distribution function at the levels themselves",
         ),
+        **{
+            f"distribution function at the centres: {what}": (grey_at_centres(ends), "at the levels themselves")
+            for what, ends in {"itself": "", "its differences, from 0": "0", "its differences, to 1": "1"}.items()
+        },
         "distribution function at the upper centres": (
             lambda mean, log_scale, levels: grey_between(
                 torch.linspace(0, 1, levels, dtype=mean.dtype)[1:], mean, log_scale

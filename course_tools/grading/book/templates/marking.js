@@ -88,7 +88,15 @@ function filter() {
     const hide = !inShare(index) || (at("unmarked").checked && isMarked(card) && card !== current);
     card.hidden = hide;
   });
+  if (current && current.hidden) leaveHidden();
   count();
+}
+
+function leaveHidden() {
+  const seen = cards.filter((card) => !card.hidden);
+  current.classList.remove("now");
+  current = null; // no key may mark an answer that is not seen
+  go(seen.find((card) => !isMarked(card)) || seen[0], false);
 }
 
 function go(card, focus = true) {
@@ -262,6 +270,6 @@ at("keep").addEventListener("click", keepComment);
 document.addEventListener("keydown", pressed);
 window.addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
 filter();
-const first = cards.find((card) => !card.hidden && !isMarked(card)) || cards[0];
+const first = cards.find((card) => !card.hidden && !isMarked(card)) || cards.find((card) => !card.hidden);
 go(first, first !== cards[0]);
 drawBank();
