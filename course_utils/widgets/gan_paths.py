@@ -88,12 +88,12 @@ def declare_paths(model: gan.GAN, side: int, seed: int) -> Declaration:
             "colours": {"straight": "q", "sphere": "p"},
             "words": {
                 "here": "at t",
-                "norms": "Norms of the latents along both paths over t; the darker, the more usual a norm under the prior.",
+                "norms": "Norms of the latents along both paths over t; shaded are norms that are usual under the prior.",
                 "prior": "grey: density of norms under the prior",
                 "norm": "norm of the latent",
             },
         },
-        hint="Click an image, or drag the spot on a curve · Tab to a control, arrow keys move it · double click: reset.",
+        hint="Click an image, or drag the spot on a curve · Tab to a control, arrow keys move it.",
     )
 
 

@@ -14,12 +14,14 @@ from playwright.sync_api import Browser, Locator, Page
 
 from course_utils.widgets.stage import DIST, Declaration
 
-HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><link rel="icon" href="data:,"><body style="margin: 8px"></body>
+HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><link rel="icon" href="data:,">
+<body style="margin: 8px"></body>
 <script type="module">
 import * as course from "./course.js";
 window.course = course;
 window.plain = (value) => JSON.stringify(value, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v));
-const revived = (_, value) => (value?.base64 === undefined ? value : new DataView(Uint8Array.fromBase64(value.base64).buffer));
+const bytes = (text) => new DataView(Uint8Array.fromBase64(text).buffer);
+const revived = (_, value) => (value?.base64 === undefined ? value : bytes(value.base64));
 window.put = (text) => {
   const told = JSON.parse(text, revived);
   window.model = course.plainModel({ ...told, state: told.spec.start });
