@@ -164,6 +164,7 @@ function kernelSource(model, spec, told) {
     leave() {
       settle();
       model.off("change:answer", heard);
+      model.off("comm_live_update", parted);
     },
   };
   function send(state, key) {
@@ -199,7 +200,15 @@ function kernelSource(model, spec, told) {
     }
     told();
   }
+  /** The kernel was restarted or the connection lost: nobody answers the request under way. */
+  function parted() {
+    if (!asked) return;
+    settle();
+    source.gone = true;
+    told();
+  }
   model.on("change:answer", heard);
+  model.on("comm_live_update", parted);
   return source;
 }
 
