@@ -17,6 +17,7 @@ from course_utils.widgets import gan_film, gan_paths
 pytestmark = pytest.mark.browser
 SIDE, LATENTS = 8, 16
 SCORES = [300.0 / (1 + k) for k in range(len(gan.MOMENTS))]
+AXE = lab.ROOT / "course_tools/stage/node_modules/axe-core/axe.min.js"
 PIXELS = "canvas => canvas.toDataURL()"
 
 
@@ -87,10 +88,13 @@ def ink_of(canvas) -> np.ndarray:
 @pytest.mark.parametrize("width", [1000, 390])
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("make", [film, paths])
-def test_drawn_without_a_complaint_at_any_width(put, make, width, dark):
-    _, root = put(make(), width=width, dark=dark)
+def test_drawn_without_a_complaint_or_barrier(put, make, width, dark):
+    stage, root = put(make(), width=width, dark=dark)
     assert root.locator(".panel").count() == {film: 3, paths: 5}[make]
     assert root.locator(".error").is_hidden()
+    stage.page.add_script_tag(path=str(AXE))
+    found = stage.page.evaluate("axe.run('.stage', { resultTypes: ['violations'] })")["violations"]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
 
 
 def test_the_film_moves_through_all_moments(put):
@@ -224,7 +228,7 @@ CELLS = [
     """,
     "paths  # shown",
     "print('asked for', calls); calls.clear()",
-    "print('held', flush=True); ctypes.PyDLL(None).sleep(7)",
+    "print('held', flush=True); ctypes.PyDLL(None).sleep(12)",
     "",
 ]
 
@@ -362,12 +366,12 @@ def test_a_busy_kernel_is_said_and_answers_afterwards(notebook):
     run(notebook, 3, wait=False)
     notebook.page.locator(".jp-OutputArea-output", has_text="held").wait_for()
     go(notebook, 70)
-    root.get_by_text("The kernel is silent: it is busy").wait_for(timeout=4000)
+    root.get_by_text("The kernel is silent: it is busy").wait_for(timeout=10_000)
     go(notebook, 71, 72, 73)
     root.get_by_label("computed beforehand").select_option("pair 5")
     root.get_by_text(norm_half_way(5)).wait_for()  # meanwhile
     go(notebook, 74)
-    root.get_by_text(norm_half_way(74)).wait_for(timeout=15_000)
+    root.get_by_text(norm_half_way(74)).wait_for(timeout=20_000)
     assert root.get_by_label("computed beforehand").is_hidden()
     assert root.get_by_text("kernel is silent").count() == 0
     assert calls(notebook) == [70, 74]
