@@ -19,12 +19,12 @@ from typing import Any
 import ipywidgets as widgets
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from course_utils.errors import choose, require
 from course_utils.plots import STYLE, png_bundle, to_png
+from course_utils.training import one_thread
 
 State = dict[str, Any]
 
@@ -295,17 +295,6 @@ def small_png(pixels: np.ndarray) -> bytes:
         few = Image.fromarray(pixels).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
         few.save(buffer, "png", optimize=True)
         return buffer.getvalue()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread for a while: quicker for so little work, and much quicker when the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def is_echo(value: Any, sent: Any) -> bool:

@@ -139,11 +139,15 @@ function kernelSource(model, spec, told) {
   let timer = 0;
   const source = {
     share: null, // of a computation under way
+    wanted: false, // without a kernel: the button was pressed all the same
     silent: false, // no word from the kernel for a while
     error: null, // of the last request: {key, text}
+    stopped: null, // the key of the last request, if that was stopped
     alive: typeof model.send === "function" && !model.plain,
     numbers: (state) => known.get(keyOf(state)),
     pending: (state) => asked?.key === keyOf(state),
+    failed: (state) => (source.error?.key === keyOf(state) ? source.error.text : null),
+    halted: (state) => source.stopped === keyOf(state),
     partial: null,
     ask(state) {
       const key = keyOf(state);
@@ -153,13 +157,17 @@ function kernelSource(model, spec, told) {
         return;
       }
       asked = { key, number: ++number };
-      waiting = source.error = source.partial = null;
+      waiting = source.error = source.partial = source.stopped = null;
       source.share = 0;
       source.silent = false;
       watch();
       model.send({ number, state });
     },
     forget: () => (source.error = null),
+    stop() {
+      waiting = null;
+      if (asked) model.send({ stop: asked.number });
+    },
     leave() {
       clearTimeout(timer);
       model.off("change:answer", heard);
@@ -173,15 +181,16 @@ function kernelSource(model, spec, told) {
     }, PATIENCE);
   }
   function heard() {
-    const { number: of, share, numbers, error } = model.get("answer");
+    const { number: of, share, numbers, error, stopped } = model.get("answer");
     if (asked?.number !== of) return; // of another view, or of an older request
     source.silent = false;
     source.share = share;
     clearTimeout(timer); // it has begun: it may take as long as it does
     if (numbers) source.partial = unpacked(numbers);
     if (share === 1) {
+      if (stopped) source.stopped = asked.key;
       if (error) source.error = { key: asked.key, text: error };
-      else {
+      else if (source.partial) {
         known.delete(asked.key);
         known.set(asked.key, source.partial);
         if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
@@ -206,17 +215,20 @@ export function mount({ model, el }, widgets) {
   make(root, "style").textContent = style;
   make(root, "b", { class: "title" }, spec.title);
   const frame = make(root, "div", { class: "controls" });
+  const switches = make(root, "div", { class: "switches" });
   const row = make(root, "div", { class: "buttons" });
   const readout = make(root, "output", { "aria-live": "polite" });
   const box = make(root, "div", { class: "error", role: "alert", hidden: "" });
-  const news = spec.kernel && makeNews(make(root, "div", { class: "news", role: "status" }), model.get("sprites"), change);
   const source = spec.kernel && kernelSource(model, spec, ask);
+  const news = source && makeNews(make(root, "div", { class: "news", role: "status" }), model.get("sprites"), spec.kernel.press, source, change);
   const view = makeView(make(root, "div", { class: "view", role: "group", "aria-label": spec.alt }), spec, change);
-  const controls = spec.controls.filter(({ hidden }) => !hidden).map((control) => makeControl(frame, control, change));
+  const controls = spec.controls.filter(({ hidden }) => !hidden)
+    .map((control) => makeControl(control.kind === "switch" ? switches : frame, control, change));
   if (spec.kernel?.press) {
     button(spec.kernel.press, () => {
       source.forget();
       source.ask(model.get("state"));
+      source.wanted = !source.alive;
       ask();
     });
   }
@@ -241,6 +253,7 @@ export function mount({ model, el }, widgets) {
   /** Go to a state that differs in some values; what is no state is refused by name. */
   function change(values) {
     check(values, spec);
+    if (source) source.wanted = false;
     model.set("state", { ...model.get("state"), ...values });
     model.save_changes();
     ask();
@@ -263,25 +276,29 @@ export function mount({ model, el }, widgets) {
       check(state, spec);
       for (const control of controls) control.follow(state);
       const numbers = source ? fromKernel(state) : widget.compute(state, spec);
+      box.hidden = true;
       if (!numbers) return;
       widget.draw(view, numbers, state, spec);
       const text = widget.read(numbers, state, spec);
       clearTimeout(said); // a reader of screens is told where the hand has come to rest
       said = setTimeout(() => (readout.innerHTML = text), readout.textContent ? 150 : 0);
       root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
-      box.hidden = true;
     } catch (error) {
       show(error);
     }
   }
 
-  /** The kernel's numbers for a state, or those so far; else none, and the last picture stays, with news why. */
+  /**
+   * The kernel's numbers for a state, or those so far; else none, and the last picture stays, or the first sprite's
+   * where nothing was drawn, with news why.
+   */
   function fromKernel(state) {
-    const numbers = source.numbers(state);
+    const numbers = (source.pending(state) && source.partial) || source.numbers(state);
     if (!numbers && !spec.kernel.press) source.ask(state);
-    news.show(source, state, !numbers);
-    if (source.error && !numbers) throw Object.assign(new Error(source.error.text), { name: "In the kernel" });
-    return numbers ?? (source.pending(state) ? source.partial : null);
+    news.show(state, !numbers);
+    const failed = source.failed(state);
+    if (failed) throw Object.assign(new Error(failed), { name: "In the kernel" });
+    return numbers ?? (root.dataset.drawn ? null : source.numbers(model.get("sprites")[0].state));
   }
 
   /** Say what went wrong, in which state, and what to press. */
@@ -324,23 +341,36 @@ export function mount({ model, el }, widgets) {
 }
 
 /** Where news of the kernel stand: how far it is, that it is silent, or which states need none. */
-function makeNews(place, sprites, change) {
+function makeNews(place, sprites, press, source, change) {
   const text = make(place, "span");
   const bar = make(place, "progress", { max: 1, hidden: "", "aria-label": "share computed" });
+  const stop = make(place, "button", { type: "button", hidden: "" }, "Stop");
   const list = make(place, "select", { "aria-label": "computed beforehand" });
+  make(list, "option", { hidden: "" }, "choose …");
   for (const { title } of sprites) make(list, "option", {}, title);
-  list.addEventListener("change", () => change(sprites[list.selectedIndex].state));
+  list.addEventListener("change", () => change(sprites[list.selectedIndex - 1].state));
+  stop.addEventListener("click", () => source.stop());
+  const told = (state, missing) => {
+    if (source.silent) return "The kernel is silent: it is busy with another cell, or gone. Meanwhile, computed beforehand:";
+    if (!source.alive) {
+      const whole = press && (missing || source.wanted);
+      const why = whole ? `${press} takes a kernel, which this page has not: run the notebook. ` : missing ? "This takes a kernel, which a page has not. " : "";
+      return `${why}Computed beforehand:`;
+    }
+    if (source.halted(state)) return missing ? "Stopped before there was anything to show." : "Stopped: the picture shows how far it came.";
+    if (!missing) return press ? "Computed beforehand:" : "";
+    return press ? `Press ${press} for these settings: the picture shows others. Computed beforehand:` : "The picture shows the last state that was computed.";
+  };
   return {
-    show(source, state, missing) {
+    show(state, missing) {
       const working = source.share !== null && !source.silent;
       bar.hidden = !working;
       bar.value = source.share ?? 0;
-      list.hidden = source.alive && !source.silent;
-      list.selectedIndex = sprites.findIndex(({ state: known }) => Object.keys(known).every((name) => known[name] === state[name]));
-      if (working) text.textContent = "The kernel computes …";
-      else if (source.silent) text.textContent = "The kernel is silent: it is busy with another cell, or gone. Meanwhile, computed beforehand:";
-      else if (!source.alive) text.textContent = `${missing ? "This takes a kernel, which a page has not. " : ""}Computed beforehand:`;
-      else text.textContent = missing ? "The picture shows the last state that was computed." : "";
+      stop.hidden = !working || !press;
+      list.hidden = working || (source.alive && !source.silent && !press) || source.halted(state);
+      list.selectedIndex = 1 + sprites.findIndex(({ state: known }) => Object.keys(known).every((name) => known[name] === state[name]));
+      const now = working ? "The kernel computes …" : told(state, missing);
+      if (text.textContent !== now) text.textContent = now; // a reader of screens hears it once
     },
   };
 }
@@ -363,6 +393,7 @@ function makeControl(parent, control, change) {
   if (control.kind === "switch") {
     label.classList.add("switch");
     const box = make(label, "input", { type: "checkbox", name: control.name });
+    label.prepend(box);
     box.addEventListener("change", () => change({ [control.name]: box.checked }));
     return {
       follow(state) {
@@ -425,8 +456,11 @@ const MARGIN = { top: 34, bottom: 40 };
 /** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
 function makeView(element, spec, change) {
   const panels = {};
+  const stacks = {};
   return {
     element,
+    /** Where panels go: side by side, or those of one stack below each other. */
+    place: (stack) => (stack ? (stacks[stack] ??= make(element, "div", { class: "pile" })) : element),
     change,
     dark: false,
     onReset: () => {},
@@ -505,8 +539,8 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
 }
 
 /** A panel: an SVG with axes. Its drawing methods take a key, and move what has this key already. */
-function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "" }) {
-  const holder = make(view.element, "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
+function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "", stack = "" }) {
+  const holder = make(view.place(stack), "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
   const svg = select(holder)
     .append("svg")
     .attr("viewBox", `0 0 ${width} ${height}`)
@@ -535,7 +569,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
 
     /** Set domains, ticks and labels of the axes, of a second one on the right in its curve's colour, and the title. */
     axes({ x, y, right, title = "" }) {
-      for (const entry of key.children) entry.style.setProperty("--colour", view.colour(entry.dataset.colour));
+      for (const entry of key.querySelectorAll("[data-colour]")) entry.style.setProperty("--colour", view.colour(entry.dataset.colour));
       const make = { x: axisBottom, y: axisLeft, right: axisRight };
       const told = JSON.stringify([x, y, right, title, view.dark]);
       if (told === panel.told) return panel;
@@ -603,6 +637,20 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
       const [top, bottom] = [panel.y(row + 0.3), panel.y(row - 0.3)];
       layer("rect", name).attr("fill", view.colour(colour)).attr("y", top).attr("height", bottom - top)
         .attr("x", panel.x(Math.min(from, to))).attr("width", Math.abs(panel.x(to) - panel.x(from)));
+    },
+
+    /** An upright bar from zero, around a place on the x axis. */
+    upright(name, at, height, { colour, width = 0.7 }) {
+      layer("rect", name).attr("fill", view.colour(colour)).attr("y", panel.y(height)).attr("height", panel.y(0) - panel.y(height))
+        .attr("x", panel.x(at - width / 2)).attr("width", panel.x(at + width / 2) - panel.x(at - width / 2));
+    },
+
+    /** Many small dots, as one path: numbers x, y, x, y, … */
+    cloud(name, points, { colour, radius = 1.5, opacity = 1 }) {
+      const at = [];
+      for (let i = 0; i < points.length; i += 2) at.push(`M${panel.x(points[i]).toFixed(1)},${panel.y(points[i + 1]).toFixed(1)}h0`);
+      layer("path", name).attr("d", at.join("")).attr("stroke", view.colour(colour)).attr("stroke-width", 2 * radius)
+        .attr("stroke-linecap", "round").attr("opacity", opacity);
     },
 
     /** Marks at points [x, y]: discs, or stars. */

@@ -25,8 +25,9 @@ from course_utils import networks
 from course_utils.errors import choose, require
 from course_utils.paths import lerp, prior_grid, slerp
 from course_utils.plots import CLASSES, COLOURS, figure, image_grid
+from course_utils.training import one_thread
 from course_utils.vae import VAE
-from course_utils.widgets.shell import Shell, State, one_thread, small_png
+from course_utils.widgets.shell import Shell, State, small_png
 
 WIDTH = 880  # pixels: what fits a notebook in a window 1280 pixels wide
 GRID = 15  # images in a row of the manifold
