@@ -44,7 +44,7 @@ export const gan_ring = {
 
     const [done, covered, quality] = [0, 1, 2].map((k) => Array.from(looks).filter((_, i) => i % 3 === k));
     const course = view.panel("course", {
-      width: 420, height: 226, right: 36, stack: "side", label: words.course,
+      width: 420, height: 226, right: 36, pile: "side", label: words.course,
       legend: [["p", "modes covered"], ["good", "share of samples near a mode"]],
     });
     course.axes({
@@ -63,7 +63,7 @@ export const gan_ring = {
     });
 
     const bars = view.panel("bars", {
-      width: 420, height: 226, right: 36, stack: "side", label: words.bars,
+      width: 420, height: 226, right: 36, pile: "side", label: words.bars,
       legend: [["q", "samples"], ["grey", "even shares", "dashed"]],
     });
     const top = tops.find((v) => Math.max(...counts) <= v);

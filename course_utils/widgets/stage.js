@@ -4,7 +4,7 @@
 
 import { axisBottom, axisLeft, axisRight } from "d3-axis";
 import { drag } from "d3-drag";
-import { scaleLinear } from "d3-scale";
+import { scaleLinear, scaleLog } from "d3-scale";
 import { pointer, select } from "d3-selection";
 import { area, line } from "d3-shape";
 import style from "./stage.css";
@@ -67,9 +67,13 @@ export function check(values, spec) {
       if (typeof value !== "boolean") throw new RangeError(`${name} = ${value}; true or false is needed`);
     } else if (typeof value !== "number" || !(control.low <= value && value <= control.high)) {
       throw new RangeError(`${name} = ${value} is out of range; allowed: ${control.low} to ${control.high}`);
+    } else if (control.digits === 0 && !Number.isInteger(value)) {
+      throw new RangeError(`${name} = ${value}; a whole number is needed, ${control.low} to ${control.high}`);
     }
   }
 }
+
+const oneOf = (list, random = Math.random) => list[Math.floor(random() * list.length)];
 
 /** A random state from what the spec says of surprises: an interval or a list for each of some controls. */
 export function surprise(spec, random = Math.random) {
@@ -80,7 +84,7 @@ export function surprise(spec, random = Math.random) {
     values[control.name] =
       control.kind === "range"
         ? within(control, among[0] + random() * (among[1] - among[0]))
-        : among[Math.floor(random() * among.length)];
+        : oneOf(among, random);
   }
   return values;
 }
@@ -122,7 +126,8 @@ export function unpacked(value) {
 }
 
 const KEPT = 64; // answers
-const PATIENCE = 2500; // milliseconds
+const SLOW = 400; // milliseconds, from which on a computation is worth a word
+const PATIENCE = 2500; // milliseconds without a word from the kernel
 
 /**
  * What a kernel answers: one request at a time, the newest waits, older ones are dropped; what was answered before is
@@ -130,80 +135,96 @@ const PATIENCE = 2500; // milliseconds
  */
 function kernelSource(model, spec, told) {
   const known = new Map();
-  const keyOf = (state) => JSON.stringify(spec.kernel.of.map((name) => state[name]));
-  for (const { state, numbers } of model.get("sprites")) known.set(keyOf(state), unpacked(numbers));
+  const sprites = model.get("sprites");
+  for (const { state, numbers } of sprites) known.set(keyOf(state, spec), unpacked(numbers));
   const fixed = known.size;
   let number = Math.floor(Math.random() * 2 ** 31); // of the last request; two pages of one kernel differ
-  let asked = null; // the request under way: {key, number, heard}
+  let asked = null; // the request under way
   let waiting = null;
-  let timer = 0;
+  let failed = null;
+  const halted = new Set(); // keys of computations that were stopped: what is known of them is not the whole
+  let timers = [];
   const source = {
-    share: null, // of a computation under way
-    wanted: false, // without a kernel: the button was pressed all the same
-    silent: false, // no word from the kernel for a while
-    error: null, // of the last request: {key, text}
-    stopped: null, // the key of the last request, if that was stopped
     alive: typeof model.send === "function" && !model.plain,
-    numbers: (state) => known.get(keyOf(state)),
-    pending: (state) => asked?.key === keyOf(state),
-    failed: (state) => (source.error?.key === keyOf(state) ? source.error.text : null),
-    halted: (state) => source.stopped === keyOf(state),
-    partial: null,
+    gone: false, // the last request could not be sent
+    begun: false, // the kernel works on the request under way
+    slow: false, // the request has been under way for a while
+    silent: false, // no word on the request under way
+    share: 0, // of it that is done
+    numbers: (state) => known.get(keyOf(state, spec)) ?? (asked?.key === keyOf(state, spec) ? asked.partial : null),
+    halted: (state) => halted.has(keyOf(state, spec)),
+    failure: (state) => (failed?.key === keyOf(state, spec) ? failed.error : null),
+    sprite: (state) => sprites.findIndex((other) => keyOf(other.state, spec) === keyOf(state, spec)),
     ask(state) {
-      const key = keyOf(state);
-      if (!source.alive || asked?.key === key || source.error?.key === key) return;
-      if (asked && !source.silent) {
-        waiting = state;
-        return;
-      }
-      asked = { key, number: ++number };
-      waiting = source.error = source.partial = source.stopped = null;
-      source.share = 0;
-      source.silent = false;
-      watch();
-      model.send({ number, state });
+      const key = keyOf(state, spec);
+      waiting = null;
+      if (!source.alive || known.has(key) || asked?.key === key || failed?.key === key) return;
+      if (asked) waiting = state;
+      else send(state, key);
     },
-    forget: () => (source.error = null),
+    /** Let a state be asked again if that failed or was stopped. */
+    forget(state) {
+      failed = null;
+      if (halted.delete(keyOf(state, spec))) known.delete(keyOf(state, spec));
+    },
     stop() {
       waiting = null;
       if (asked) model.send({ stop: asked.number });
     },
     leave() {
-      clearTimeout(timer);
+      settle();
       model.off("change:answer", heard);
     },
   };
-  function watch() {
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      source.silent = true;
-      told();
-    }, PATIENCE);
+  function send(state, key) {
+    settle();
+    asked = { key, number: ++number, partial: null };
+    failed = null;
+    timers = [["slow", SLOW], ["silent", PATIENCE]].map(([what, after]) => setTimeout(() => told((source[what] = true)), after));
+    try {
+      model.send({ number, state });
+      source.gone = false;
+    } catch {
+      settle();
+      source.gone = true;
+    }
+  }
+  function settle() {
+    timers.forEach(clearTimeout);
+    asked = null;
+    Object.assign(source, { begun: false, slow: false, silent: false, share: 0 });
   }
   function heard() {
-    const { number: of, share, numbers, error, stopped } = model.get("answer");
-    if (asked?.number !== of) return; // of another view, or of an older request
-    source.silent = false;
-    source.share = share;
-    clearTimeout(timer); // it has begun: it may take as long as it does
-    if (numbers) source.partial = unpacked(numbers);
+    const { number: of, share, state, numbers, error, stopped } = model.get("answer");
+    if (asked?.number !== of) { // of another view, or of an older request
+      if (share === 1 && numbers) told(known.set(keyOf(state, spec), unpacked(numbers)));
+      return;
+    }
+    clearTimeout(timers[1]); // it has begun: it may take as long as it does
+    Object.assign(source, { begun: true, silent: false, share });
+    if (numbers) asked.partial = unpacked(numbers);
     if (share === 1) {
-      if (stopped) source.stopped = asked.key;
-      if (error) source.error = { key: asked.key, text: error };
-      else if (source.partial) {
-        known.delete(asked.key);
-        known.set(asked.key, source.partial);
-        if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
-      }
-      const next = waiting;
-      asked = waiting = source.share = source.partial = null;
-      if (next && !known.has(keyOf(next))) source.ask(next);
+      const bad = error ?? (stopped && !asked.partial && "stopped before there was anything to show");
+      if (bad) failed = { key: asked.key, error: Object.assign(new Error(bad), { name: "In the kernel" }) };
+      else known.set(asked.key, asked.partial);
+      if (stopped) halted.add(asked.key);
+      if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
+      settle();
+      if (waiting) source.ask(waiting);
     }
     told();
   }
   model.on("change:answer", heard);
   return source;
 }
+
+/** What the kernel's numbers depend on in a state. */
+const keyOf = (state, spec) => JSON.stringify(spec.kernel.of.map((name) => state[name]));
+
+/** How many different numbers the kernel can give. */
+const variety = (spec) => spec.kernel.of.reduce((product, name) => product * optionsOf(spec.controls.find((control) => control.name === name)), 1);
+const optionsOf = ({ kind, low, high, step, options }) =>
+  ({ range: Math.round((high - low) / step) + 1, choice: options?.length, switch: 2 })[kind];
 
 // Mounting -----------------------------------------------------------------------------------------------------------
 
@@ -220,20 +241,20 @@ export function mount({ model, el }, widgets) {
   const readout = make(root, "output", { "aria-live": "polite" });
   const box = make(root, "div", { class: "error", role: "alert", hidden: "" });
   const source = spec.kernel && kernelSource(model, spec, ask);
-  const news = source && makeNews(make(root, "div", { class: "news", role: "status" }), model.get("sprites"), spec.kernel.press, source, change);
+  const news = source && model.get("sprites").length < variety(spec) && makeNews(root, model.get("sprites"), spec, change);
   const view = makeView(make(root, "div", { class: "view", role: "group", "aria-label": spec.alt }), spec, change);
   const controls = spec.controls.filter(({ hidden }) => !hidden)
     .map((control) => makeControl(control.kind === "switch" ? switches : frame, control, change));
   if (spec.kernel?.press) {
     button(spec.kernel.press, () => {
-      source.forget();
+      wanted = true;
+      source.forget(model.get("state"));
       source.ask(model.get("state"));
-      source.wanted = !source.alive;
       ask();
     });
   }
   button("Reset", () => change(spec.start));
-  button("Surprise me", () => change(surprise(spec)));
+  button("Surprise me", () => change(source?.alive === false ? oneOf(model.get("sprites")).state : surprise(spec)));
   for (const [name, label] of Object.entries(spec.actions)) {
     button(label, () => change(widget.actions[name](model.get("state"), spec)));
   }
@@ -253,12 +274,13 @@ export function mount({ model, el }, widgets) {
   /** Go to a state that differs in some values; what is no state is refused by name. */
   function change(values) {
     check(values, spec);
-    if (source) source.wanted = false;
+    wanted = false;
     model.set("state", { ...model.get("state"), ...values });
     model.save_changes();
     ask();
   }
 
+  let wanted = false; // the button that asks the kernel was pressed for this state
   let asked = 0;
   /** Draw at the next frame; of several requests before it once. */
   function ask() {
@@ -293,12 +315,11 @@ export function mount({ model, el }, widgets) {
    * where nothing was drawn, with news why.
    */
   function fromKernel(state) {
-    const numbers = (source.pending(state) && source.partial) || source.numbers(state);
-    if (!numbers && !spec.kernel.press) source.ask(state);
-    news.show(state, !numbers);
-    const failed = source.failed(state);
-    if (failed) throw Object.assign(new Error(failed), { name: "In the kernel" });
-    return numbers ?? (root.dataset.drawn ? null : source.numbers(model.get("sprites")[0].state));
+    if (!spec.kernel.press) source.ask(state);
+    const numbers = source.numbers(state);
+    if (news) news(source, state, !numbers, wanted);
+    if (source.failure(state)) throw source.failure(state);
+    return numbers ?? (root.dataset.drawn || !spec.kernel.press ? null : source.numbers(model.get("sprites")[0].state));
   }
 
   /** Say what went wrong, in which state, and what to press. */
@@ -340,38 +361,33 @@ export function mount({ model, el }, widgets) {
   };
 }
 
-/** Where news of the kernel stand: how far it is, that it is silent, or which states need none. */
-function makeNews(place, sprites, press, source, change) {
-  const text = make(place, "span");
-  const bar = make(place, "progress", { max: 1, hidden: "", "aria-label": "share computed" });
-  const stop = make(place, "button", { type: "button", hidden: "" }, "Stop");
+/** Say below the buttons how far the kernel is, that it is silent, or which states need none: returns what says it. */
+function makeNews(root, sprites, { kernel }, change) {
+  const place = make(root, "div", { class: "news" });
+  const text = make(place, "span", { role: "status" });
+  const bar = make(place, "progress", { max: 1, "aria-label": "share computed" });
+  const stop = make(place, "button", { type: "button" }, "Stop");
   const list = make(place, "select", { "aria-label": "computed beforehand" });
-  make(list, "option", { hidden: "" }, "choose …");
+  make(list, "option", { disabled: "", hidden: "" }, "choose …");
   for (const { title } of sprites) make(list, "option", {}, title);
   list.addEventListener("change", () => change(sprites[list.selectedIndex - 1].state));
-  stop.addEventListener("click", () => source.stop());
-  const told = (state, missing) => {
-    if (source.silent) return "The kernel is silent: it is busy with another cell, or gone. Meanwhile, computed beforehand:";
-    if (!source.alive) {
-      const whole = press && (missing || source.wanted);
-      const why = whole ? `${press} takes a kernel, which this page has not: run the notebook. ` : missing ? "This takes a kernel, which a page has not. " : "";
-      return `${why}Computed beforehand:`;
-    }
-    if (source.halted(state)) return missing ? "Stopped before there was anything to show." : "Stopped: the picture shows how far it came.";
-    if (!missing) return press ? "Computed beforehand:" : "";
-    return press ? `Press ${press} for these settings: the picture shows others. Computed beforehand:` : "The picture shows the last state that was computed.";
-  };
-  return {
-    show(state, missing) {
-      const working = source.share !== null && !source.silent;
-      bar.hidden = !working;
-      bar.value = source.share ?? 0;
-      stop.hidden = !working || !press;
-      list.hidden = working || (source.alive && !source.silent && !press) || source.halted(state);
-      list.selectedIndex = 1 + sprites.findIndex(({ state: known }) => Object.keys(known).every((name) => known[name] === state[name]));
-      const now = working ? "The kernel computes …" : told(state, missing);
-      if (text.textContent !== now) text.textContent = now; // a reader of screens hears it once
-    },
+  return (source, state, missing, wanted) => {
+    let words = "";
+    const last = "The picture shows the last state that was computed";
+    const takes = wanted ? kernel.press : missing && `${last}: this one`;
+    if (!source.alive) words = `${takes ? `${takes} takes a kernel, which a page has not. ` : ""}Computed beforehand:`;
+    else if (source.gone) words = "The kernel is gone: run the cell again. Computed beforehand:";
+    else if (source.silent) words = "The kernel is silent: it is busy with another cell, or gone. Computed beforehand:";
+    else if (source.slow) words = source.begun ? "The kernel computes …" : "Waiting for the kernel …";
+    else if (source.halted(state)) words = "Stopped: the picture shows how far it came. Computed beforehand:";
+    else if (kernel.press) words = `${missing ? `${last}: for this one press ${kernel.press}. ` : ""}Computed beforehand:`;
+    if (text.textContent !== words) text.textContent = words;
+    bar.hidden = !source.slow || !source.begun;
+    bar.value = source.share;
+    stop.hidden = !kernel.press || bar.hidden;
+    stop.onclick = source.stop;
+    list.hidden = source.alive && !source.gone && !source.silent && (!kernel.press || source.slow);
+    list.selectedIndex = source.sprite(state) + 1;
   };
 }
 
@@ -412,7 +428,7 @@ function makeControl(parent, control, change) {
     follow(state) {
       range.value = state[control.name];
       range.disabled = !applies(control, state);
-      value.textContent = `${written(state[control.name], control.digits)}${control.unit ? ` ${control.unit}` : ""}`;
+      value.textContent = control.names[state[control.name]] ?? `${written(state[control.name], control.digits)} ${control.unit}`.trim();
       range.setAttribute("aria-valuetext", value.textContent);
     },
   };
@@ -420,14 +436,18 @@ function makeControl(parent, control, change) {
 
 /** A button that steps a range to its end; one step a press for who wants no motion. */
 function makePlayer(label, control, range, change) {
-  const button = make(label, "button", { type: "button", class: "play", "aria-label": `Play ${control.label}` }, "▶");
+  const button = make(label, "button", { type: "button", class: "play" });
   label.classList.add("played");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   let timer = 0;
+  const show = () => {
+    button.textContent = timer ? "❚❚" : "▶";
+    button.setAttribute("aria-label", `${timer ? "Pause" : still.matches ? "Next" : "Play"}: ${control.label}`);
+  };
   const stop = () => {
     clearInterval(timer);
     timer = 0;
-    button.textContent = "▶";
+    show();
   };
   const step = () => {
     const at = Number(range.value);
@@ -438,14 +458,13 @@ function makePlayer(label, control, range, change) {
   button.addEventListener("click", (event) => {
     event.preventDefault(); // a label's button would move the focus to its range
     if (timer) return stop();
+    if (!still.matches) timer = setInterval(step, control.play);
     step();
-    if (still.matches) return undefined;
-    timer = setInterval(step, control.play);
-    button.textContent = "❚❚";
-    return undefined;
+    return show();
   });
   range.addEventListener("pointerdown", stop);
   range.addEventListener("keydown", stop);
+  show();
   return { stop };
 }
 
@@ -456,11 +475,11 @@ const MARGIN = { top: 34, bottom: 40 };
 /** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
 function makeView(element, spec, change) {
   const panels = {};
-  const stacks = {};
+  const piles = {};
   return {
     element,
-    /** Where panels go: side by side, or those of one stack below each other. */
-    place: (stack) => (stack ? (stacks[stack] ??= make(element, "div", { class: "pile" })) : element),
+    /** Where panels go: side by side, or those of one pile below each other. */
+    place: (pile) => (pile ? (piles[pile] ??= make(element, "div", { class: "pile" })) : element),
     change,
     dark: false,
     onReset: () => {},
@@ -519,7 +538,7 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
         }
       }
       context.putImageData(picture, 0, 0);
-      canvas.style.imageRendering = canvas.width < width ? "pixelated" : "auto"; // not when it is made smaller
+      canvas.style.imageRendering = 2 * canvas.width < width ? "pixelated" : "auto"; // else its pixels would differ in size
     },
     /** Frame the images with these numbers. */
     frame(numbers, colour) {
@@ -539,8 +558,8 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
 }
 
 /** A panel: an SVG with axes. Its drawing methods take a key, and move what has this key already. */
-function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "", stack = "" }) {
-  const holder = make(view.place(stack), "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
+function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "", pile = "" }) {
+  const holder = make(view.place(pile), "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
   const svg = select(holder)
     .append("svg")
     .attr("viewBox", `0 0 ${width} ${height}`)
@@ -575,9 +594,11 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
       if (told === panel.told) return panel;
       panel.told = told;
       for (const [which, axis] of Object.entries({ x, y, ...(right && { right }) })) {
+        if (axis.log) panel[which] = scaleLog().range(panel[which].range());
         panel[which].domain(axis.domain);
         const ticks = make[which](panel[which]).tickSizeOuter(0);
         if (axis.ticks) ticks.tickValues(axis.ticks.map(([at]) => at)).tickFormat((_, i) => axis.ticks[i][1]);
+        else if (axis.log) ticks.tickFormat(panel[which].tickFormat(5, (v) => `${v}`));
         else ticks.ticks(5).tickFormat((v) => written(v, axis.digits ?? 0));
         const grid = axis.grid !== false && which !== "right";
         ticks.tickSizeInner(grid ? (which === "x" ? -box.h : -box.w) : 4).tickPadding(6);

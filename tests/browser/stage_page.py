@@ -1,5 +1,6 @@
 """A plain page with the bundle of all widgets: no kernel, no JupyterLab, nothing from another host."""
 
+import base64
 import functools
 import http.server
 import json
@@ -13,13 +14,17 @@ from playwright.sync_api import Browser, Locator, Page
 
 from course_utils.widgets.stage import DIST, Declaration
 
-HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><link rel="icon" href="data:,"><body style="margin: 8px"></body>
+HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><link rel="icon" href="data:,">
+<body style="margin: 8px"></body>
 <script type="module">
 import * as course from "./course.js";
 window.course = course;
 window.plain = (value) => JSON.stringify(value, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v));
-window.put = (spec) => {
-  window.model = course.plainModel({ spec, state: spec.start });
+const bytes = (text) => new DataView(Uint8Array.fromBase64(text).buffer);
+const revived = (_, value) => (value?.base64 === undefined ? value : bytes(value.base64));
+window.put = (text) => {
+  const told = JSON.parse(text, revived);
+  window.model = course.plainModel({ ...told, state: told.spec.start });
   window.leave = course.render({ model, el: document.body });
 };
 </script></html>"""
@@ -43,6 +48,11 @@ def served(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/page.html"
         server.shutdown()
         thread.join()
+
+
+def as_base64(value: bytes) -> dict[str, str]:
+    """Return bytes as the page revives them to a view, as anywidget does."""
+    return {"base64": base64.b64encode(value).decode()}
 
 
 class Stage:
@@ -74,7 +84,8 @@ class Stage:
 
     def mount(self, declaration: Declaration) -> Locator:
         """Put a widget on the page."""
-        self.page.evaluate("(spec) => put(spec)", declaration.spec())
+        told = {"spec": declaration.spec(), "assets": dict(declaration.assets), "sprites": declaration.sprites()}
+        self.page.evaluate("(text) => put(text)", json.dumps(told, default=as_base64))
         return self.page.locator(".stage")
 
     def state(self) -> dict:
