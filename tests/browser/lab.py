@@ -154,6 +154,17 @@ class Notebook:
         self.page.wait_for_function(f"!{waiting}", timeout=seconds * 1000)
         self.wait_idle(30)
 
+    def run_cell(self, i: int, source: str | None = None, wait: bool = True) -> None:
+        """Run one cell, as it is or with another source; wait until it has ended."""
+        self.page.locator(".jp-Notebook .jp-CodeCell").nth(i).locator(".cm-content").click()
+        if source is not None:
+            self.page.keyboard.press("Control+a")
+            self.page.keyboard.type(source)
+        self.page.keyboard.press("Control+Enter")
+        if wait:
+            self.page.wait_for_timeout(100)
+            self.wait_idle(60)
+
     def errors(self) -> list[str]:
         """Return the texts of all error outputs."""
         return self.page.locator(
