@@ -88,7 +88,7 @@ def declare_paths(model: gan.GAN, side: int, seed: int) -> Declaration:
             "colours": {"straight": "q", "sphere": "p"},
             "words": {
                 "here": "at t",
-                "norms": "Norms of the latents along both paths over t; shaded are norms that are usual under the prior.",
+                "norms": "Norms of the latents along both paths over t; shaded are those usual under the prior.",
                 "prior": "grey: density of norms under the prior",
                 "norm": "norm of the latent",
             },

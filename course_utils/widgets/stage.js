@@ -174,6 +174,7 @@ function kernelSource(model, spec, told) {
     leave() {
       settle();
       model.off("change:answer", heard);
+      model.off("comm_live_update", parted);
     },
   };
   function send(state, key) {
@@ -194,10 +195,17 @@ function kernelSource(model, spec, told) {
     asked = null;
     Object.assign(source, { begun: false, slow: false, silent: false, share: 0 });
   }
+  /** Keep an answer, of a computation that was stopped or came to its end; forget the oldest of too many. */
+  function keep(key, numbers, stopped) {
+    known.set(key, numbers);
+    if (stopped) halted.add(key);
+    else halted.delete(key);
+    if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
+  }
   function heard() {
     const { number: of, share, state, numbers, error, stopped } = model.get("answer");
     if (asked?.number !== of) { // of another view, or of an older request
-      if (share === 1 && numbers) told(known.set(keyOf(state, spec), unpacked(numbers)));
+      if (share === 1 && numbers) told(keep(keyOf(state, spec), unpacked(numbers)));
       return;
     }
     clearTimeout(timers[1]); // it has begun: it may take as long as it does
@@ -206,15 +214,21 @@ function kernelSource(model, spec, told) {
     if (share === 1) {
       const bad = error ?? (stopped && !asked.partial && "stopped before there was anything to show");
       if (bad) failed = { key: asked.key, error: Object.assign(new Error(bad), { name: "In the kernel" }) };
-      else known.set(asked.key, asked.partial);
-      if (stopped) halted.add(asked.key);
-      if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
+      else keep(asked.key, asked.partial, stopped);
       settle();
       if (waiting) source.ask(waiting);
     }
     told();
   }
+  /** The kernel was restarted or the connection lost: nobody answers the request under way. */
+  function parted() {
+    if (!asked) return;
+    settle();
+    source.gone = true;
+    told();
+  }
   model.on("change:answer", heard);
+  model.on("comm_live_update", parted);
   return source;
 }
 

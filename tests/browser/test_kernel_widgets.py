@@ -216,7 +216,7 @@ CELLS = [
         calls.append(state["pair"])
         if state["pair"] == 13:
             raise RuntimeError("no luck")
-        time.sleep(0.8)
+        time.sleep(60 if state["pair"] == 99 else 0.8)
         return declared.compute(state)
 
     paths = Widget(dataclasses.replace(declared, compute=compute))
@@ -364,6 +364,22 @@ def test_two_views_of_one_widget_agree(notebook):
     for i in (0, 1):
         views.nth(i).get_by_text(norm_half_way(82)).wait_for()
     assert notebook.complaints == []
+
+
+def test_a_restart_while_it_computes_is_said(notebook):
+    root = notebook.page.locator(".stage").first
+    go(notebook, 99)
+    root.get_by_text("The kernel computes").wait_for()
+    notebook.page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    notebook.page.get_by_text("Restart Kernel…", exact=True).click()
+    notebook.page.get_by_role("button", name="Confirm Kernel Restart").click()
+    root.get_by_text("The kernel is gone: run the cell again").wait_for(timeout=20_000)
+    notebook.wait_idle(60)
+    run(notebook, LAST, source="")
+    for i in (0, 1):
+        run(notebook, i)
+    go(notebook, 66)
+    root.get_by_text(norm_half_way(66)).wait_for()
 
 
 def test_a_dead_kernel_is_said(notebook):  # the last one: nothing lives after it
