@@ -202,7 +202,7 @@ def widgets() -> Iterator[Line]:
     yield (
         Line(GOOD, "chromium", browser)
         if browser
-        else Line(WARN, "chromium", "not found; only the browser test wants it", install)
+        else Line(WARN, "chromium", "not found; only the widgets' still pictures, PDFs and tests want it", install)
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from course_utils.errors import require
 
@@ -97,6 +98,14 @@ def to_png(fig: Figure) -> bytes:
     """Return the figure as PNG bytes, lightly compressed because a widget sends them once and forgets them."""
     with io.BytesIO() as buffer:
         fig.savefig(buffer, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
+        return buffer.getvalue()
+
+
+def small_png(pixels: np.ndarray) -> bytes:
+    """Return pixels (H, W, 3) as a small PNG of 256 colours, chosen so that rare colours keep their hue."""
+    with io.BytesIO() as buffer:
+        few = Image.fromarray(pixels).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
+        few.save(buffer, "png", optimize=True)
         return buffer.getvalue()
 
 

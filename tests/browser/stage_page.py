@@ -1,48 +1,11 @@
 """A plain page with the bundle of all widgets: no kernel, no JupyterLab, nothing from another host."""
 
-import functools
-import http.server
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from playwright.sync_api import Browser, Locator, Page
 
-from course_utils.widgets.stage import DIST, Declaration
-
-HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><body style="margin: 8px"></body>
-<script type="module">
-import * as course from "./course.js";
-window.course = course;
-window.plain = (value) => JSON.stringify(value, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v));
-window.put = (spec) => {
-  window.model = course.plainModel({ spec, state: spec.start });
-  window.leave = course.render({ model, el: document.body });
-};
-</script></html>"""
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve the bundle and a page for it from a folder; yield the page's address."""
-    (folder / "course.js").write_bytes((DIST / "course.js").read_bytes())
-    (folder / "page.html").write_text(HTML, "utf-8")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/page.html"
-        server.shutdown()
-        thread.join()
+from course_utils.widgets.stage import Declaration
 
 
 class Stage:
@@ -74,7 +37,8 @@ class Stage:
 
     def mount(self, declaration: Declaration) -> Locator:
         """Put a widget on the page."""
-        self.page.evaluate("(spec) => put(spec)", declaration.spec())
+        spec = declaration.spec()
+        self.page.evaluate("(values) => put(values)", {"spec": spec, "state": spec["start"]})
         return self.page.locator(".stage")
 
     def state(self) -> dict:
