@@ -20,7 +20,7 @@ from course_utils.errors import require
 from course_utils.plots import small_png
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 PAGE = Path(__file__).with_name("stage") / "page.html"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -73,9 +73,9 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def studio() -> Iterator["Page"]:
+def studio(browser: "Browser") -> Iterator["Page"]:
     """Open a plain page, light and at rest, in which ``still`` takes its pictures."""
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as address, chromium() as browser:
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as address:
         page = browser.new_page(
             viewport={"width": WIDTH, "height": 800},
             device_scale_factor=SCALE,
@@ -87,6 +87,7 @@ def studio() -> Iterator["Page"]:
         page.wait_for_function("window.course !== undefined")
         page.add_style_tag(content=CSS)
         yield page
+        page.close()
 
 
 # Pictures ----------------------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def illustrate(nb: NotebookNode, former: NotebookNode | None) -> str:
         kept = [keep(output, cell.id, former) for cell, output, _ in places]
         return f"pictures of widgets: {sum(kept)} of {len(kept)} kept as they were, none made ({missing()})"
     if places:
-        with studio() as page:
+        with chromium() as browser, studio(browser) as page:
             for _, output, model in places:
                 png = still(page, model["state"], model.get("buffers", []))
                 output.data["image/png"] = base64.b64encode(png).decode()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from course_tools.browser import missing
+from course_tools.browser import chromium, missing
 from course_tools.stills import still, studio
 from course_utils.errors import require
 from course_utils.files import together
@@ -40,7 +40,7 @@ def stills() -> list[Path]:
     if missing():
         print(f"The widgets' pictures stay as they were: {missing()}", file=sys.stderr)
         return []
-    with studio() as page:
+    with chromium() as browser, studio(browser) as page:
         made = {DIST / f"{name}.png": still(page, {"spec": d.spec()}) for name, d in PICTURED.items()}
     changed = {path: png for path, png in made.items() if not path.exists() or path.read_bytes() != png}
     together(changed)

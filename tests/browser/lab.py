@@ -14,6 +14,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page
 
+from course_tools.bootstrap import write_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     # else only the cells in view are in the page
@@ -43,12 +45,14 @@ def jupyter_lab(notebooks: Path, home: Path, theme: str = "JupyterLab Light") ->
         path = home / "settings" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(setting), "utf-8")
+    write_settings(str(home))  # as in the environment that bootstrap makes
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
     folders = {
         "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_CONFIG_PATH": "etc/jupyter",
         "JUPYTER_DATA_DIR": "data",
         "JUPYTER_RUNTIME_DIR": "runtime",
         "JUPYTERLAB_SETTINGS_DIR": "settings",

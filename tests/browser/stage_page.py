@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from playwright.sync_api import Browser, Locator, Page
 
+from course_tools.stills import served as served  # the page's address
 from course_utils.widgets.stage import Declaration
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import stage_page
 
-from course_tools.stills import served
 from course_utils.widgets import divergences, gan_game
 from course_utils.widgets.stage import Choice, Declaration, State
 
@@ -30,7 +29,7 @@ def states(declaration: Declaration) -> list[State]:
 
 @pytest.fixture(scope="module")
 def stage(browser, tmp_path_factory):
-    with served(tmp_path_factory.mktemp("page")) as address:
+    with stage_page.served(tmp_path_factory.mktemp("page")) as address:
         opened = stage_page.Stage(browser, address)
         yield opened
         assert opened.complaints == []
