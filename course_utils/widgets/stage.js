@@ -202,7 +202,7 @@ function kernelSource(model, spec, told) {
 export function mount({ model, el }, widgets) {
   const spec = { ...model.get("spec"), assets: model.get("assets") };
   const widget = widgets[spec.name];
-  const root = make(el, "div", { class: "stage", "data-widget": spec.name });
+  const root = make(el, "div", { class: "stage", "data-widget": spec.name, "data-lm-suppress-shortcuts": "true" });
   make(root, "style").textContent = style;
   make(root, "b", { class: "title" }, spec.title);
   const frame = make(root, "div", { class: "controls" });
@@ -666,7 +666,6 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
           const told = hand.datum(), much = event.shiftKey ? 5 : 1;
           view.move(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
         });
-        hand.attr("data-lm-suppress-shortcuts", "true");
       }
       hand.datum({ at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
         .attr("transform", `translate(${panel.x(at[0])},${panel.y(at[1])})`)
