@@ -202,7 +202,7 @@ function kernelSource(model, spec, told) {
 export function mount({ model, el }, widgets) {
   const spec = { ...model.get("spec"), assets: model.get("assets") };
   const widget = widgets[spec.name];
-  const root = make(el, "div", { class: "stage", "data-widget": spec.name, "data-lm-suppress-shortcuts": "true" });
+  const root = make(el, "div", { class: "stage", "data-widget": spec.name });
   make(root, "style").textContent = style;
   make(root, "b", { class: "title" }, spec.title);
   const frame = make(root, "div", { class: "controls" });
@@ -301,6 +301,13 @@ export function mount({ model, el }, widgets) {
     ask();
   }
 
+  /** A plain key in a widget is the widget's, not JupyterLab's, whose arrows fold the notebook; Ctrl+S stays its own. */
+  function claim(event) {
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !(event.shiftKey && event.key === "Enter");
+    if (root.contains(event.target)) event.target.toggleAttribute("data-lm-suppress-shortcuts", plain);
+  }
+
+  window.addEventListener("keydown", claim, true); // before JupyterLab, which listens at the document
   const watcher = new MutationObserver(recolour);
   watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   watcher.observe(document.documentElement, { attributes: true, attributeFilter: ["theme"] });
@@ -312,6 +319,7 @@ export function mount({ model, el }, widgets) {
   follow();
 
   return () => {
+    window.removeEventListener("keydown", claim, true);
     watcher.disconnect();
     scheme.removeEventListener("change", recolour);
     model.off("change:state", ask);

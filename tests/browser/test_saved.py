@@ -49,6 +49,7 @@ def test_the_widget_lives_without_its_kernel(folders, reopen):
     curve = stage.locator("[data-key=p]").first
     before = curve.get_attribute("d")
     stage.locator("input[name=separation]").press("ArrowRight")
+    expect(stage.locator(".value").first).to_have_text("5.10")
     expect(curve).not_to_have_attribute("d", before)
     expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
 
