@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import io
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import numpy as np
 from nbformat import NotebookNode
 from PIL import Image
@@ -28,7 +30,11 @@ STATE = "application/vnd.jupyter.widget-state+json"
 WIDTH, SCALE = 940, 1.5  # pixels of a page, and those of a dense screen for each
 PATIENCE = 15_000  # milliseconds for one drawing
 LOOKS = 20  # at a drawing, until two of them are the same
+FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")  # matplotlib's, so that letters are the same on every machine
 CSS = """body { margin: 0 !important }
+@font-face { font-family: Still; src: url(DejaVuSans.ttf) }
+@font-face { font-family: Still; font-weight: bold; src: url(DejaVuSans-Bold.ttf) }
+.stage, .stage * { font-family: Still !important }
 .stage > :not(.view, .preset) { display: none !important }
 .stage .preset { font-size: 16px; font-weight: bold; margin: 4px 0 0 }"""
 POSE = """({ title, state }) => {
@@ -76,6 +82,8 @@ def served(folder: Path) -> Iterator[str]:
 def studio(browser: "Browser") -> Iterator["Page"]:
     """Open a plain page, light and at rest, in which ``still`` takes its pictures."""
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as address:
+        for name in FONTS:
+            shutil.copy(Path(matplotlib.get_data_path(), "fonts", "ttf", name), folder)
         page = browser.new_page(
             viewport={"width": WIDTH, "height": 800},
             device_scale_factor=SCALE,
@@ -86,6 +94,7 @@ def studio(browser: "Browser") -> Iterator["Page"]:
         page.goto(address)
         page.wait_for_function("window.course !== undefined")
         page.add_style_tag(content=CSS)
+        page.evaluate("Promise.all(['', 'bold'].map((weight) => document.fonts.load(`${weight} 13px Still`)))")
         yield page
         page.close()
 
