@@ -1,9 +1,11 @@
 """Still pictures of widgets, for who reads a notebook that is not run: their own drawing, taken by Chromium."""
 
 import base64
+import copy
 import functools
 import http.server
 import io
+import json
 import shutil
 import tempfile
 import threading
@@ -105,16 +107,30 @@ def studio(browser: "Browser") -> Iterator["Page"]:
 def still(page: "Page", traits: Mapping[str, Any], buffers: Sequence[Mapping] = ()) -> bytes:
     """Return a PNG of a widget's presets, one under the other, each below its title; WIDTH pixels wide, times SCALE.
 
-    `page` is that of ``studio``; `traits` are the values of the widget's traits, `buffers` (path, data in base64) those
-    of bytes, as a notebook stores both. Raises ``ValueError`` for a preset that can't be drawn.
+    `page` is that of ``studio``; `traits` are the values of the widget's traits, without `buffers` (path, base64)
+    as a notebook stores both. Raises ``ValueError`` for a preset that can't be drawn.
     """
     spec = traits["spec"]
-    page.evaluate("([traits, buffers]) => put(traits, buffers)", [traits | {"state": spec["start"]}, list(buffers)])
+    page.evaluate("(text) => put(text)", json.dumps(restored(traits, buffers), default=as_base64))
     try:
         frames = [frame(page, spec["name"], preset) for preset in spec["presets"]]
     finally:
         page.evaluate("leave()")
     return small_png(np.vstack(frames))
+
+
+def as_base64(value: bytes) -> dict[str, str]:
+    """Return bytes as the page revives them to a view, as anywidget does."""
+    return {"base64": base64.b64encode(value).decode()}
+
+
+def restored(traits: Mapping[str, Any], buffers: Sequence[Mapping]) -> dict[str, Any]:
+    """Return the traits with the buffers where they were taken out."""
+    traits = copy.deepcopy(dict(traits))
+    for buffer in buffers:
+        *way, last = buffer["path"]
+        functools.reduce(lambda part, name: part[name], way, traits)[last] = {"base64": buffer["data"]}
+    return traits
 
 
 def frame(page: "Page", name: str, preset: Mapping[str, Any]) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from playwright.sync_api import Browser, Locator, Page
 
+from course_tools.stills import as_base64
 from course_tools.stills import served as served  # the page's address
 from course_utils.widgets.stage import Declaration
 
@@ -12,9 +13,10 @@ from course_utils.widgets.stage import Declaration
 class Stage:
     """A page that may hold one widget; notes complaints of the console, and requests to other hosts."""
 
-    def __init__(self, browser: Browser, address: str, width: int = 1000, dark: bool = False):
+    def __init__(self, browser: Browser, address: str, width: int = 1000, dark: bool = False, touch: bool = False):
         scheme = "dark" if dark else "light"
-        self.context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
+        size = {"width": width, "height": 700}
+        self.context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=touch)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
@@ -30,16 +32,17 @@ class Stage:
 
     def computed(self, declaration: Declaration, states: Sequence[Mapping]) -> list[dict]:
         """Return what JavaScript computes for states."""
-        told = {"spec": declaration.spec(), "states": list(states)}
-        text = self.page.evaluate(
-            "({ spec, states }) => plain(states.map((state) => course.widgets[spec.name].compute(state, spec)))", told
-        )
-        return json.loads(text)
+        told = json.dumps([declaration.spec() | {"assets": dict(declaration.assets)}, list(states)], default=as_base64)
+        code = """(text) => {
+          const [spec, states] = JSON.parse(text, revived);
+          return plain(states.map((state) => course.widgets[spec.name].compute(state, spec)));
+        }"""
+        return json.loads(self.page.evaluate(code, told))
 
     def mount(self, declaration: Declaration) -> Locator:
         """Put a widget on the page."""
-        spec = declaration.spec()
-        self.page.evaluate("(values) => put(values)", {"spec": spec, "state": spec["start"]})
+        told = {"spec": declaration.spec(), "assets": dict(declaration.assets), "sprites": declaration.sprites()}
+        self.page.evaluate("(text) => put(text)", json.dumps(told, default=as_base64))
         return self.page.locator(".stage")
 
     def state(self) -> dict:
