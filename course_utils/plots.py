@@ -102,11 +102,18 @@ def to_png(fig: Figure) -> bytes:
 
 
 def small_png(pixels: np.ndarray) -> bytes:
-    """Return pixels (H, W, 3) as a small PNG of 256 colours, chosen so that rare colours keep their hue."""
-    with io.BytesIO() as buffer:
-        few = Image.fromarray(pixels).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
-        few.save(buffer, "png", optimize=True)
-        return buffer.getvalue()
+    """Return pixels (H, W, 3) as a small PNG of few colours, chosen so that rare colours keep their hue.
+
+    They are 256, and fewer where the picture is like noise and would take more than 500 kB.
+    """
+    for colours in (256, 64, 32):
+        with io.BytesIO() as buffer:
+            few = Image.fromarray(pixels).quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1)
+            few.save(buffer, "png", optimize=True)
+            png = buffer.getvalue()
+        if len(png) <= 500_000:
+            break
+    return png
 
 
 def png_bundle(png: bytes, alt: str, width: int) -> tuple[dict, dict]:
