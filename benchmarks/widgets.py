@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"
 
 import lab  # noqa: E402  (beside the browser tests)
 
+from course_tools.browser import INSTALL, chromium, find_chromium  # noqa: E402
+
 WIDGETS = {  # constructor, its module, what computes, the slider that is moved, a state to begin with
     "W-KL": ("kl_explorer", "divergences", "twin", "separation", {"separation": 1}),
     "W-ELBO": ("elbo_explorer", "divergences", "twin", "mu", {"mu": -3}),
@@ -124,14 +126,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moves", type=int, default=60, help="key presses a widget (default 60)")
     moves = parser.parse_args().moves
-    if lab.find_chromium() is None:
-        print(lab.INSTALL, file=sys.stderr)
+    if find_chromium() is None:
+        print(INSTALL, file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "notebooks").mkdir()
         nbformat.write(notebook(), home / "notebooks" / "widgets.ipynb")
-        with lab.chromium() as browser, lab.session(home / "notebooks", home, browser) as open_notebook:
+        with chromium() as browser, lab.session(home / "notebooks", home, browser) as open_notebook:
             opened = open_notebook("widgets.ipynb")
             page, found = opened.page, opened.page.locator(".jp-Notebook .jp-CodeCell")
             for cell in found.all():

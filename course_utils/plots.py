@@ -10,6 +10,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from course_utils.errors import require
 
@@ -98,6 +99,21 @@ def to_png(fig: Figure) -> bytes:
     with io.BytesIO() as buffer:
         fig.savefig(buffer, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
+
+
+def small_png(pixels: np.ndarray) -> bytes:
+    """Return pixels (H, W, 3) as a small PNG of few colours, chosen so that rare colours keep their hue.
+
+    They are 256, and fewer where the picture is like noise and would take more than 500 kB.
+    """
+    for colours in (256, 64, 32):
+        with io.BytesIO() as buffer:
+            few = Image.fromarray(pixels).quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1)
+            few.save(buffer, "png", optimize=True)
+            png = buffer.getvalue()
+        if len(png) <= 500_000:
+            break
+    return png
 
 
 def png_bundle(png: bytes, alt: str, width: int) -> tuple[dict, dict]:

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from course_utils.errors import choose, require
-from course_utils.plots import STYLE, png_bundle, to_png
+from course_utils.plots import STYLE, png_bundle, small_png, to_png
 from course_utils.training import one_thread
 
 State = dict[str, Any]
@@ -287,14 +287,6 @@ class Explorer(Shell):
                 frames.append(np.asarray(Image.open(io.BytesIO(to_png(fig))).convert("RGB")))
             self.set(**self._start)  # a preset names only what differs from the start
         return small_png(np.vstack(frames))
-
-
-def small_png(pixels: np.ndarray) -> bytes:
-    """Return pixels (H, W, 3) as a small PNG of 256 colours, chosen so that rare colours keep their hue."""
-    with io.BytesIO() as buffer:
-        few = Image.fromarray(pixels).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
-        few.save(buffer, "png", optimize=True)
-        return buffer.getvalue()
 
 
 def is_echo(value: Any, sent: Any) -> bool:

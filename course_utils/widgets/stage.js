@@ -353,6 +353,13 @@ export function mount({ model, el }, widgets) {
     ask();
   }
 
+  /** A plain key in a widget is the widget's, not JupyterLab's, whose arrows fold the notebook; Ctrl+S stays its own. */
+  function claim(event) {
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !(event.shiftKey && event.key === "Enter");
+    if (root.contains(event.target)) event.target.toggleAttribute("data-lm-suppress-shortcuts", plain);
+  }
+
+  window.addEventListener("keydown", claim, true); // before JupyterLab, which listens at the document
   const watcher = new MutationObserver(recolour);
   watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   watcher.observe(document.documentElement, { attributes: true, attributeFilter: ["theme"] });
@@ -364,6 +371,7 @@ export function mount({ model, el }, widgets) {
   follow();
 
   return () => {
+    window.removeEventListener("keydown", claim, true);
     watcher.disconnect();
     scheme.removeEventListener("change", recolour);
     model.off("change:state", ask);
@@ -749,7 +757,6 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
           const told = hand.datum(), much = event.shiftKey ? 5 : 1;
           view.move(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
         });
-        hand.attr("data-lm-suppress-shortcuts", "true");
       }
       hand.datum({ at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
         .attr("transform", `translate(${panel.x(at[0])},${panel.y(at[1])})`)

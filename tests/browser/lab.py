@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,15 +12,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
+
+from course_tools.bootstrap import write_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-INSTALL = (
-    "no Chromium found; install it with: sudo apt-get install -y --no-install-recommends chromium fonts-dejavu-core"
-)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SETTINGS = {
     # else only the cells in view are in the page
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
@@ -38,22 +33,6 @@ PICTURE = """image => {
 }"""
 
 
-def find_chromium() -> str | None:
-    """Return the path of an installed Chromium or Chrome, or None."""
-    return next(filter(None, map(shutil.which, CHROMIUM)), None)
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run the Chromium that is installed, without a window. Only one can run in a process at a time."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, headless=True)
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
 @contextlib.contextmanager
 def jupyter_lab(notebooks: Path, home: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
     """Serve the folder `notebooks`, with all of JupyterLab's own files in `home`; yield an address with a `{}`.
@@ -66,12 +45,14 @@ def jupyter_lab(notebooks: Path, home: Path, theme: str = "JupyterLab Light") ->
         path = home / "settings" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(setting), "utf-8")
+    write_settings(str(home))  # as in the environment that bootstrap makes
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
     folders = {
         "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_CONFIG_PATH": "etc/jupyter",
         "JUPYTER_DATA_DIR": "data",
         "JUPYTER_RUNTIME_DIR": "runtime",
         "JUPYTERLAB_SETTINGS_DIR": "settings",
