@@ -1,9 +1,11 @@
 // What the bundle holds: the stage and every widget. `render` is anywidget's; plain pages call `mount` with a model.
 import { elbo, kl } from "../../course_utils/widgets/divergences.js";
 import { gan_game } from "../../course_utils/widgets/gan_game.js";
+import { network } from "../../course_utils/widgets/network.js";
 import { mount, plainModel } from "../../course_utils/widgets/stage.js";
+import { manifold } from "../../course_utils/widgets/vae.js";
 
-export const widgets = { elbo, gan_game, kl };
+export const widgets = { elbo, gan_game, kl, manifold };
 export const render = (host) => mount(host, widgets);
-export { plainModel };
+export { network, plainModel };
 export default { render };

@@ -1,5 +1,6 @@
 """A plain page with the bundle of all widgets: no kernel, no JupyterLab, nothing from another host."""
 
+import base64
 import functools
 import http.server
 import json
@@ -13,16 +14,25 @@ from playwright.sync_api import Browser, Locator, Page
 
 from course_utils.widgets.stage import DIST, Declaration
 
-HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><body style="margin: 8px"></body>
+HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title>
+<link rel="icon" href="data:,"><body style="margin: 8px"></body>
 <script type="module">
 import * as course from "./course.js";
 window.course = course;
 window.plain = (value) => JSON.stringify(value, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v));
-window.put = (spec) => {
-  window.model = course.plainModel({ spec, state: spec.start });
+const view = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+window.unpack = (assets) => Object.fromEntries(Object.entries(assets).map(([name, text]) => [name, view(text)]));
+window.put = ({ assets, ...spec }) => {
+  window.model = course.plainModel({ spec, assets: unpack(assets), state: spec.start });
   window.leave = course.render({ model, el: document.body });
 };
 </script></html>"""
+
+
+def told(declaration: Declaration) -> dict:
+    """Return a declaration's spec with its assets, whose bytes travel to the page as base64."""
+    assets = {name: base64.b64encode(content).decode() for name, content in declaration.assets.items()}
+    return declaration.spec() | {"assets": assets}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -66,15 +76,15 @@ class Stage:
 
     def computed(self, declaration: Declaration, states: Sequence[Mapping]) -> list[dict]:
         """Return what JavaScript computes for states."""
-        told = {"spec": declaration.spec(), "states": list(states)}
-        text = self.page.evaluate(
-            "({ spec, states }) => plain(states.map((state) => course.widgets[spec.name].compute(state, spec)))", told
-        )
-        return json.loads(text)
+        code = """({ spec, states }) => {
+          spec.assets = unpack(spec.assets);
+          return plain(states.map((state) => course.widgets[spec.name].compute(state, spec)));
+        }"""
+        return json.loads(self.page.evaluate(code, {"spec": told(declaration), "states": list(states)}))
 
     def mount(self, declaration: Declaration) -> Locator:
         """Put a widget on the page."""
-        self.page.evaluate("(spec) => put(spec)", declaration.spec())
+        self.page.evaluate("(spec) => put(spec)", told(declaration))
         return self.page.locator(".stage")
 
     def state(self) -> dict:
