@@ -25,7 +25,7 @@ State = dict[str, Any]
 
 DIST = Path(__file__).parent / "dist"
 ARRAYS = ("uint8", "int32", "float32", "float64")  # those that JavaScript has too
-HINT = "Drag the handles in the picture · Tab to a control or handle, arrow keys move it · double click: back to the start."
+HINT = "Drag the handles in the picture · Tab to a control or handle, arrow keys move it · double click: the start."
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def packed(value: Any) -> Any:
 
 def grid(low: float, high: float, n: int) -> State:
     """Return a grid of n numbers from low to high, as the page makes it itself."""
-    require(n >= 2 and math.isfinite(low) and low < high, f"grid from {low} to {high} in {n} points: n >= 2, low < high")
+    require(n >= 2 and -math.inf < low < high < math.inf, f"grid {low} to {high} in {n} points: n >= 2, low < high")
     return {"low": low, "high": high, "n": n}
 
 
