@@ -593,11 +593,14 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         .attr("preserveAspectRatio", "none").attr("href", canvas.toDataURL());
     },
 
-    /** Many small dots at points (x and y in turn), on a canvas below the axes; `shades`: the colour of each. */
-    cloud(points, shades, { radius = 1.9, opacity = 0.8 } = {}) {
+    /**
+     * Many small dots at points (x and y in turn) in the colours `shades`, on a canvas below all else: it is not
+     * painted again while they stay where they are, whatever moves above.
+     */
+    scatter(points, shades, { radius = 1.9, opacity = 0.8 } = {}) {
       const told = [points, shades, ...panel.x.domain(), ...panel.y.domain(), view.dark];
-      if (panel.cloudy?.every((part, i) => part === told[i])) return;
-      panel.cloudy = told;
+      if (panel.scattered?.every((part, i) => part === told[i])) return;
+      panel.scattered = told;
       const canvas = (panel.canvas ??= Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height }));
       if (!canvas.parentNode) holder.prepend(canvas);
       const context = canvas.getContext("2d");

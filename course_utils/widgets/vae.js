@@ -125,7 +125,7 @@ function drawPlane(view, numbers, state, spec) {
     y: { domain: [-half, half], label: "z₂", grid: false },
     title: "codes of test images",
   });
-  plane.cloud(model.codes, model.shades);
+  plane.scatter(model.codes, model.shades);
   plane.hover((x, y) => `${pair([x, y])}: near a ${nearest([x, y], model)[0]}`);
   plane.press(move("z"));
   const turns = Array.from({ length: 91 }, (_, i) => (i * Math.PI) / 45);

@@ -14,25 +14,20 @@ from playwright.sync_api import Browser, Locator, Page
 
 from course_utils.widgets.stage import DIST, Declaration
 
-HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title>
-<link rel="icon" href="data:,"><body style="margin: 8px"></body>
+HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><link rel="icon" href="data:,">
+<body style="margin: 8px"></body>
 <script type="module">
 import * as course from "./course.js";
 window.course = course;
 window.plain = (value) => JSON.stringify(value, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v));
-const view = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-window.unpack = (assets) => Object.fromEntries(Object.entries(assets).map(([name, text]) => [name, view(text)]));
-window.put = ({ assets, ...spec }) => {
-  window.model = course.plainModel({ spec, assets: unpack(assets), state: spec.start });
+const bytes = (text) => new DataView(Uint8Array.fromBase64(text).buffer);
+window.revived = (_, value) => (value?.base64 === undefined ? value : bytes(value.base64));
+window.put = (text) => {
+  const told = JSON.parse(text, revived);
+  window.model = course.plainModel({ ...told, state: told.spec.start });
   window.leave = course.render({ model, el: document.body });
 };
 </script></html>"""
-
-
-def told(declaration: Declaration) -> dict:
-    """Return a declaration's spec with its assets, whose bytes travel to the page as base64."""
-    assets = {name: base64.b64encode(content).decode() for name, content in declaration.assets.items()}
-    return declaration.spec() | {"assets": assets}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -55,12 +50,18 @@ def served(folder: Path) -> Iterator[str]:
         thread.join()
 
 
+def as_base64(value: bytes) -> dict[str, str]:
+    """Return bytes as the page revives them to a view, as anywidget does."""
+    return {"base64": base64.b64encode(value).decode()}
+
+
 class Stage:
     """A page that may hold one widget; notes complaints of the console, and requests to other hosts."""
 
-    def __init__(self, browser: Browser, address: str, width: int = 1000, dark: bool = False):
+    def __init__(self, browser: Browser, address: str, width: int = 1000, dark: bool = False, touch: bool = False):
         scheme = "dark" if dark else "light"
-        self.context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
+        size = {"width": width, "height": 700}
+        self.context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=touch)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
@@ -76,15 +77,17 @@ class Stage:
 
     def computed(self, declaration: Declaration, states: Sequence[Mapping]) -> list[dict]:
         """Return what JavaScript computes for states."""
-        code = """({ spec, states }) => {
-          spec.assets = unpack(spec.assets);
+        told = json.dumps([declaration.spec() | {"assets": dict(declaration.assets)}, list(states)], default=as_base64)
+        code = """(text) => {
+          const [spec, states] = JSON.parse(text, revived);
           return plain(states.map((state) => course.widgets[spec.name].compute(state, spec)));
         }"""
-        return json.loads(self.page.evaluate(code, {"spec": told(declaration), "states": list(states)}))
+        return json.loads(self.page.evaluate(code, told))
 
     def mount(self, declaration: Declaration) -> Locator:
         """Put a widget on the page."""
-        self.page.evaluate("(spec) => put(spec)", told(declaration))
+        told = {"spec": declaration.spec(), "assets": dict(declaration.assets), "sprites": declaration.sprites()}
+        self.page.evaluate("(text) => put(text)", json.dumps(told, default=as_base64))
         return self.page.locator(".stage")
 
     def state(self) -> dict:

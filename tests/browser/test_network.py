@@ -1,6 +1,6 @@
 """Networks in the page compute what torch computes: every activation, odd widths, any number of rows."""
 
-import base64
+import json
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ from course_utils.nn import MLP
 from course_utils.widgets.weights import ACTIVATIONS, pack
 
 pytestmark = pytest.mark.browser
-RUN = """({ layers, weights, x, n }) => {
-  const forward = course.network(layers, unpack({ weights }).weights);
+RUN = """(text) => {
+  const { layers, weights, x, n } = JSON.parse(text, revived);
+  const forward = course.network(layers, weights);
   return [forward(x, n), forward(x, n)].map((y) => Array.from(y)); // twice: it keeps nothing
 }"""
 
@@ -29,9 +30,8 @@ def stage(browser, tmp_path_factory):
 
 def in_page(stage, layers: list, content: bytes, x: np.ndarray) -> np.ndarray:
     """Return what the page computes for rows x (N, k): (N, l)."""
-    weights = base64.b64encode(content).decode()
-    told = {"layers": layers, "weights": weights, "x": x.ravel().tolist(), "n": len(x)}
-    once, again = stage.page.evaluate(RUN, told)
+    told = {"layers": layers, "weights": content, "x": x.ravel().tolist(), "n": len(x)}
+    once, again = stage.page.evaluate(RUN, json.dumps(told, default=stage_page.as_base64))
     assert once == again
     return np.array(once).reshape(len(x), -1)
 
