@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"
 
 import lab  # noqa: E402  (beside the browser tests)
 
-WIDGETS = {  # constructor, its module, what computes, selector of the slider or handle that is moved, a state to begin with
+WIDGETS = {  # constructor, its module, what computes, selector of the slider or handle, a state to begin with
     "W-KL": ("kl_explorer", "divergences", "twin", "input[name=separation]", {"separation": 1}),
     "W-ELBO": ("elbo_explorer", "divergences", "twin", "input[name=mu]", {"mu": -3}),
     "W-GAN": ("gan_explorer", "gan", "twin", "input[name=width]", {"mean": -8}),

@@ -89,11 +89,11 @@ export const manifold = {
     image.draw(numbers.image, side, { title: "decoded at z", alt: `The image decoded at z = ${pair(z)}.` });
 
     const grid = view.images("manifold", { width: 336, least: 232, columns: axis.length, gap, label: words.manifold, pick: true });
-    grid.draw(numbers.manifold, side, { title: "manifold, equal prior mass in each cell" });
+    grid.draw(numbers.manifold, side, { title: "manifold, equal mass in each cell" });
     grid.ring([numbers.corner[0], 1 - numbers.corner[1]], "q");
     grid.pick = (i) => view.move(move("z")([axis[i % axis.length], axis[axis.length - 1 - Math.floor(i / axis.length)]]));
 
-    const strip = view.images("strip", { width: 916, least: 320, columns: numbers.stops.length, label: words.strip, pick: true });
+    const strip = view.images("strip", { width: 916, columns: numbers.stops.length, label: words.strip, pick: true });
     strip.draw(numbers.strip, side, { title: `path from A ${pair(point("a", state))} to B ${pair(point("b", state))}` });
     strip.pick = (i) => view.move(move("z")(numbers.stops[i]));
   },
