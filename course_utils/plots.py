@@ -41,6 +41,8 @@ DARK = {
 CYCLE = [COLOURS[k] for k in ("p", "q", "good", "gap", "amber", "sky", "ink")]
 # Ten classes, as different as ten can be for colour-blind eyes too: Petroff (2021), arXiv:2107.02270. Label them too.
 CLASSES = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"]
+# The same on a dark page: two are made lighter.
+CLASSES_DARK = [{"#bd1f01": "#cf3a1f", "#832db6": "#a35bd4"}.get(colour, colour) for colour in CLASSES]
 STYLE = {
     "axes.prop_cycle": mpl.cycler(color=CYCLE),
     "axes.spines.top": False,

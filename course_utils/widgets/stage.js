@@ -523,8 +523,8 @@ function makeView(element, spec, change) {
  * A panel of square grey images, `columns` to a row, dark ink on white in both schemes. `pick(i)` is called for the one
  * that is clicked: a short way for the pointer to what a control does too.
  */
-function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pick = null }) {
-  const holder = make(view.element, "figure", { class: "panel images", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
+function makeImages(view, name, { width = 440, least = 0.85 * width, columns, gap = 2, label = "", pick = null }) {
+  const holder = make(view.element, "figure", { class: "panel images", "data-panel": name, style: `--width: ${width}px; --least: ${least}px` });
   const head = make(holder, "figcaption", { class: "head" });
   const stack = make(holder, "div", { class: "stack" });
   const canvas = make(stack, "canvas", { role: "img", "aria-label": label });
@@ -544,6 +544,8 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
     draw(bytes, side, { title = "", alt = label } = {}) {
       head.textContent = title;
       canvas.setAttribute("aria-label", alt);
+      if (bytes === images.shown) return;
+      images.shown = bytes;
       const count = bytes.length / side ** 2;
       const cell = side + gap;
       images.rows = Math.ceil(count / columns);
@@ -596,12 +598,16 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
   const layers = {};
   const layer = (tag, key, parent = marks) =>
     (layers[key] ??= parent.append(tag).attr("data-key", key).attr("fill", "none"));
-  const key = make(holder, "figcaption", { class: "legend" });
+  const key = make(holder, "figcaption", { class: "legend", style: `padding-left: ${left}px` });
   for (const [colour, text, kind] of legend) {
     const entry = make(key, "span", { class: kind ?? "line" }, text);
     entry.dataset.colour = colour;
   }
   svg.on("dblclick", () => view.onReset());
+  const bounded = (v, low, high) => Math.min(high, Math.max(low, v));
+  /** A place of the drawing in the axes' units; one outside of them at their edge. */
+  const inside = ([x, y]) =>
+    [panel.x.invert(bounded(x, box.x, box.x + box.w)), panel.y.invert(bounded(y, box.y, box.y + box.h))];
   const panel = {
     svg, box, view, marks,
     x: scaleLinear().range([box.x, box.x + box.w]),
@@ -664,6 +670,44 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         .attr("preserveAspectRatio", "none").attr("href", canvas.toDataURL());
     },
 
+    /**
+     * Many small dots at points (x and y in turn) in the colours `shades`, on a canvas below all else: it is not
+     * painted again while they stay where they are, whatever moves above.
+     */
+    scatter(points, shades, { radius = 1.9, opacity = 0.8 } = {}) {
+      const told = [points, shades, ...panel.x.domain(), ...panel.y.domain(), view.dark];
+      if (panel.scattered?.every((part, i) => part === told[i])) return;
+      panel.scattered = told;
+      const canvas = (panel.canvas ??= Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height }));
+      if (!canvas.parentNode) holder.prepend(canvas);
+      const context = canvas.getContext("2d");
+      context.setTransform(2, 0, 0, 2, 0, 0); // two pixels a unit, for dense screens
+      context.clearRect(0, 0, width, height);
+      context.save();
+      context.beginPath();
+      context.rect(box.x, box.y, box.w, box.h);
+      context.clip();
+      context.globalAlpha = opacity;
+      for (let i = 0; i < shades.length; i++) {
+        context.fillStyle = view.colour(shades[i]);
+        context.beginPath();
+        context.arc(panel.x(points[2 * i]), panel.y(points[2 * i + 1]), radius, 0, 7);
+        context.fill();
+      }
+      context.restore();
+    },
+
+    /** Call `move([x, y])` where the ground is pressed, and on as the mouse is dragged; it says what changes in the state. */
+    press(move) {
+      if (!panel.pressed) {
+        const ground = svg.insert("rect", ".hands").attr("class", "ground").attr("x", box.x).attr("y", box.y).attr("width", box.w).attr("height", box.h);
+        const go = (event) => view.move(panel.pressed(inside(pointer(event, svg.node()))));
+        ground.on("click", go); // of a finger too: it may also scroll the page
+        ground.call(drag().filter((event) => event.type === "mousedown" && !event.button).on("start drag", ({ sourceEvent }) => go(sourceEvent)));
+      }
+      panel.pressed = move;
+    },
+
     /** Closed shapes such as d3-contour gives, in pixels of a grid of `columns` over a rectangle of the axes' units. */
     contours(name, shapes, fill, columns, rows, [x0, x1, y0, y1]) {
       const group = layer("g", name);
@@ -721,8 +765,8 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         const note = svg.append("text").attr("class", "note hover").attr("text-anchor", "end").attr("x", box.x + box.w).attr("y", 18);
         svg.on("pointermove", (event) => {
           const [x, y] = pointer(event, svg.node());
-          const inside = x >= box.x && x <= box.x + box.w && y >= box.y && y <= box.y + box.h;
-          note.text(inside ? panel.read(panel.x.invert(x), panel.y.invert(y)) : "");
+          const over = x >= box.x && x <= box.x + box.w && y >= box.y && y <= box.y + box.h;
+          note.text(over ? panel.read(panel.x.invert(x), panel.y.invert(y)) : "");
         });
         svg.on("pointerleave", () => note.text(""));
       }
@@ -737,17 +781,17 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
 
     /**
      * A handle at `at` ([x, y] in the axes' units): dragged by mouse or finger, or moved by arrow keys in steps `by`,
-     * it calls `move([x, y])`, which returns what changes in the state.
+     * it calls `move([x, y])`, which returns what changes in the state. `letter` stands on it.
      */
-    handle(name, { at, by, label, colour, move, said }) {
+    handle(name, { at, by, label, colour, move, said, letter = "" }) {
       const found = layers[`hand ${name}`];
       const hand = found ?? (layers[`hand ${name}`] = hands.append("g").attr("class", "hand").attr("tabindex", 0).attr("role", "slider"));
       if (!found) {
         hand.append("circle").attr("class", "reach").attr("r", 16);
-        hand.append("circle").attr("class", "grip").attr("r", 7);
+        hand.append("circle").attr("class", "grip").attr("r", letter ? 9 : 7);
+        if (letter) hand.append("text").attr("class", "letter").attr("text-anchor", "middle").attr("dy", "0.36em").text(letter);
         hand.call(drag().container(svg.node()).on("drag", (event) => {
-          const inside = [Math.min(box.x + box.w, Math.max(box.x, event.x)), Math.min(box.y + box.h, Math.max(box.y, event.y))];
-          view.move(hand.datum().move([panel.x.invert(inside[0]), panel.y.invert(inside[1])]));
+          view.move(hand.datum().move(inside([event.x, event.y])));
         }));
         hand.on("keydown", (event) => {
           const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];

@@ -168,13 +168,12 @@ class Notebook:
 
 
 class Widget:
-    """A widget of the course in the output of a cell; `image` is its picture, an image or a canvas of this class."""
+    """A widget of the course in the output of a cell; `image` is its picture."""
 
     def __init__(self, page: Page, cell: Locator):
         self.page, self.cell = page, cell
         self.output = cell.locator(".jp-Cell-outputArea")
-        self.image = self.output.locator("img.widget-image, canvas.image")
-        self.plane = self.output.locator(".plane")
+        self.image = self.output.locator("img.widget-image")
 
     def slider(self, label: str) -> Locator:
         """Return the handle of the slider with this label."""
@@ -190,21 +189,11 @@ class Widget:
         """Return the button with this label."""
         return self.output.get_by_role("button", name=label, exact=True)
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Return where on the page lies a point of the plane, 0 to 1 from its left and its top; scroll to it."""
-        self.plane.scroll_into_view_if_needed()
-        box = self.plane.bounding_box()
-        return box["x"] + x * box["width"], box["y"] + y * box["height"]
-
     def picture(self) -> str:
         """Return the picture as a data URL, pixel by pixel; wait for it where it is being changed."""
         self.image.wait_for()
         self.page.wait_for_function(READY, arg=self.image.element_handle())
         return self.image.evaluate(PICTURE)
-
-    def canvas(self, name: str) -> str:
-        """Return the canvas of this class as a data URL, pixel by pixel."""
-        return self.output.locator(f"canvas.{name}").evaluate(PICTURE)
 
     def wait_for_change(self, before: str, seconds: float = 10, look: Callable[[], str] | None = None) -> str:
         """Return the new picture, or what else `look` sees; raise ``AssertionError`` where it stays as `before`."""
