@@ -28,13 +28,13 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from course_tools.notebook_source import publish, read_source, student_notebook, twin_notebook
-from course_tools.stills import VIEW, illustrate
 from course_utils.errors import choose, require
 from course_utils.files import together
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL_TIMEOUT = 600  # seconds
 QUIET = ["--IPKernelApp.log_level=40"]  # the kernel's errors, not its remarks on encryption
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -144,8 +144,8 @@ def clean_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
                 kept[-1].text += output.text
                 continue
         elif "data" in output:
-            output.data.pop(VIEW, None)
-            output.metadata.pop(VIEW, None)
+            output.data.pop(WIDGET_VIEW, None)
+            output.metadata.pop(WIDGET_VIEW, None)
             if not any(output.data.values()):  # nothing, or the empty place of a progress bar
                 continue
         kept.append(output)
@@ -268,6 +268,8 @@ def make(root: Path = ROOT, run_all: bool = False, force: bool = False) -> list[
 
 def run_in_place(nb: NotebookNode, path: Path, root: Path) -> None:
     """Execute a notebook as if it lay at `path` already, picture its widgets, tell the time, clean and stamp it."""
+    from course_tools.stills import illustrate  # takes matplotlib and the widgets with it
+
     label, start = str(path.relative_to(root)), time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
     print(f"running {label} …", flush=True)

@@ -22,14 +22,14 @@ from PIL import Image
 from course_tools.browser import chromium, missing
 from course_utils.errors import require
 from course_utils.plots import small_png
+from course_utils.widgets.stage import DIST, VIEW, WIDTH
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PAGE = Path(__file__).with_name("stage") / "page.html"
-VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
-WIDTH, SCALE = 940, 1.5  # pixels of a page, and those of a dense screen for each
+SCALE = 1.5  # pixels of a dense screen for each of a page
 PATIENCE = 15_000  # milliseconds for one drawing
 LOOKS = 20  # at a drawing, until two of them are the same
 FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")  # matplotlib's, so that letters are the same on every machine
@@ -66,8 +66,6 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Serve the bundle of all widgets and a page for it from a folder; yield the page's address."""
-    from course_utils.widgets.stage import DIST
-
     for path in (DIST / "course.js", PAGE):
         (folder / path.name).write_bytes(path.read_bytes())
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
