@@ -242,11 +242,15 @@ const optionsOf = ({ kind, low, high, step, options }) =>
 
 // Mounting -----------------------------------------------------------------------------------------------------------
 
+/** Keep JupyterLab from taking the keys of what has the focus: arrows for its cells, letters for its commands. */
+const keepKeys = ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true");
+
 /** Mount the widget that `model` describes into `el`; return what takes it away. `widgets`: name → module. */
 export function mount({ model, el }, widgets) {
   const spec = { ...model.get("spec"), assets: model.get("assets") };
   const widget = widgets[spec.name];
   const root = make(el, "div", { class: "stage", "data-widget": spec.name });
+  root.addEventListener("focusin", keepKeys);
   make(root, "style").textContent = style;
   make(root, "b", { class: "title" }, spec.title);
   const frame = make(root, "div", { class: "controls" });
@@ -797,7 +801,6 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
           const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
           if (!way) return;
           event.preventDefault();
-          event.stopPropagation(); // JupyterLab would go to the next cell
           const told = hand.datum(), much = event.shiftKey ? 5 : 1;
           view.move(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
         });

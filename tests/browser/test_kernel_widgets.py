@@ -300,6 +300,28 @@ def test_a_new_pair_is_asked_from_the_kernel_and_kept(notebook):
     assert calls(notebook) == [40]
 
 
+def test_keys_are_the_widgets_own(notebook):
+    """Else JupyterLab takes arrow keys for itself, and letters on a list for its commands: b adds a cell."""
+    root, cells = notebook.page.locator(".stage"), notebook.page.locator(".jp-Notebook .jp-CodeCell")
+    go(notebook, 5)
+    root.locator("input[name=pair]").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        notebook.page.keyboard.press(key)
+    root.get_by_text(norm_half_way(6)).wait_for()
+    root.get_by_role("slider", name="t", exact=True).last.focus()
+    notebook.page.keyboard.press("ArrowLeft")
+    root.get_by_text("straight, t = 0.45").wait_for()
+    before = cells.count()
+    root.locator("select[name=path]").focus()
+    for key in ("b", "ArrowUp", "ArrowDown"):
+        notebook.page.keyboard.press(key)
+    notebook.page.wait_for_timeout(500)
+    assert cells.count() == before
+    assert notebook.page.evaluate("document.activeElement.name") == "path"
+    root.get_by_role("button", name="Reset").press("Enter")
+    root.get_by_text(norm_half_way(0)).wait_for()
+
+
 def test_of_ten_quick_requests_the_newest_counts(notebook):
     root = notebook.page.locator(".stage")
     calls(notebook)
