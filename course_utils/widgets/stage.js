@@ -46,6 +46,7 @@ export function within(control, value) {
 export function nearest(values, spec, step = 1) {
   const inside = ([name, value]) => {
     const control = spec.controls.find((other) => other.name === name);
+    if (control.kind !== "range") return [name, value];
     return [name, step ? within(control, value) : Math.min(control.high, Math.max(control.low, value))];
   };
   return Object.fromEntries(Object.entries(values).map(inside));
@@ -62,6 +63,8 @@ export function check(values, spec) {
       if (!allowed.includes(value)) {
         throw new RangeError(`${name} = '${value}' is not known; allowed: ${allowed.join(", ")}`);
       }
+    } else if (control.kind === "switch") {
+      if (typeof value !== "boolean") throw new RangeError(`${name} = ${value}; true or false is needed`);
     } else if (typeof value !== "number" || !(control.low <= value && value <= control.high)) {
       throw new RangeError(`${name} = ${value} is out of range; allowed: ${control.low} to ${control.high}`);
     }
@@ -75,9 +78,9 @@ export function surprise(spec, random = Math.random) {
     const among = spec.surprise[control.name];
     if (!among) continue;
     values[control.name] =
-      control.kind === "choice"
-        ? among[Math.floor(random() * among.length)]
-        : within(control, among[0] + random() * (among[1] - among[0]));
+      control.kind === "range"
+        ? within(control, among[0] + random() * (among[1] - among[0]))
+        : among[Math.floor(random() * among.length)];
   }
   return values;
 }
@@ -90,23 +93,114 @@ export const applies = (control, state) =>
 export function plainModel(values) {
   const listeners = {};
   return {
+    plain: true,
     get: (name) => values[name],
     set(name, value) {
       values[name] = value;
       for (const listener of listeners[`change:${name}`] ?? []) listener();
     },
     save_changes() {},
-    send() {},
     on: (event, listener) => (listeners[event] ??= []).push(listener),
     off: (event, listener) => (listeners[event] = (listeners[event] ?? []).filter((other) => other !== listener)),
   };
+}
+
+// Numbers that only a kernel computes ----------------------------------------------------------------------------------
+
+const TYPES = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array, float64: Float64Array };
+
+/** The bytes of a DataView as a typed array. They are copied: a view may begin where no float may. */
+export const typed = (type, view) =>
+  new TYPES[type](view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+
+/** Numbers as Python packed them, with arrays as typed arrays; their `shape` is a property. */
+export function unpacked(value) {
+  if (value instanceof DataView || value === null || typeof value !== "object") return value;
+  if (Array.isArray(value)) return value.map(unpacked);
+  if (value.bytes instanceof DataView) return Object.assign(typed(value.type, value.bytes), { shape: value.shape });
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, unpacked(part)]));
+}
+
+const KEPT = 64; // answers
+const PATIENCE = 2500; // milliseconds
+
+/**
+ * What a kernel answers: one request at a time, the newest waits, older ones are dropped; what was answered before is
+ * known at once. `told` is called whenever there is something new to show.
+ */
+function kernelSource(model, spec, told) {
+  const known = new Map();
+  const keyOf = (state) => JSON.stringify(spec.kernel.of.map((name) => state[name]));
+  for (const { state, numbers } of model.get("sprites")) known.set(keyOf(state), unpacked(numbers));
+  const fixed = known.size;
+  let number = Math.floor(Math.random() * 2 ** 31); // of the last request; two pages of one kernel differ
+  let asked = null; // the request under way: {key, number, heard}
+  let waiting = null;
+  let timer = 0;
+  const source = {
+    share: null, // of a computation under way
+    silent: false, // no word from the kernel for a while
+    error: null, // of the last request: {key, text}
+    alive: typeof model.send === "function" && !model.plain,
+    numbers: (state) => known.get(keyOf(state)),
+    pending: (state) => asked?.key === keyOf(state),
+    partial: null,
+    ask(state) {
+      const key = keyOf(state);
+      if (!source.alive || asked?.key === key || source.error?.key === key) return;
+      if (asked && !source.silent) {
+        waiting = state;
+        return;
+      }
+      asked = { key, number: ++number };
+      waiting = source.error = source.partial = null;
+      source.share = 0;
+      source.silent = false;
+      watch();
+      model.send({ number, state });
+    },
+    forget: () => (source.error = null),
+    leave() {
+      clearTimeout(timer);
+      model.off("change:answer", heard);
+    },
+  };
+  function watch() {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      source.silent = true;
+      told();
+    }, PATIENCE);
+  }
+  function heard() {
+    const { number: of, share, numbers, error } = model.get("answer");
+    if (asked?.number !== of) return; // of another view, or of an older request
+    source.silent = false;
+    source.share = share;
+    clearTimeout(timer); // it has begun: it may take as long as it does
+    if (numbers) source.partial = unpacked(numbers);
+    if (share === 1) {
+      if (error) source.error = { key: asked.key, text: error };
+      else {
+        known.delete(asked.key);
+        known.set(asked.key, source.partial);
+        if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
+      }
+      const next = waiting;
+      asked = waiting = source.share = source.partial = null;
+      if (next && !known.has(keyOf(next))) source.ask(next);
+    }
+    told();
+  }
+  model.on("change:answer", heard);
+  return source;
 }
 
 // Mounting -----------------------------------------------------------------------------------------------------------
 
 /** Mount the widget that `model` describes into `el`; return what takes it away. `widgets`: name → module. */
 export function mount({ model, el }, widgets) {
-  const spec = model.get("spec");
+  const spec = { ...model.get("spec"), assets: model.get("assets") };
   const widget = widgets[spec.name];
   const root = make(el, "div", { class: "stage", "data-widget": spec.name });
   make(root, "style").textContent = style;
@@ -115,8 +209,17 @@ export function mount({ model, el }, widgets) {
   const row = make(root, "div", { class: "buttons" });
   const readout = make(root, "output", { "aria-live": "polite" });
   const box = make(root, "div", { class: "error", role: "alert", hidden: "" });
+  const news = spec.kernel && makeNews(make(root, "div", { class: "news", role: "status" }), model.get("sprites"), change);
+  const source = spec.kernel && kernelSource(model, spec, ask);
   const view = makeView(make(root, "div", { class: "view", role: "group", "aria-label": spec.alt }), spec, change);
-  const controls = spec.controls.map((control) => makeControl(frame, control, change));
+  const controls = spec.controls.filter(({ hidden }) => !hidden).map((control) => makeControl(frame, control, change));
+  if (spec.kernel?.press) {
+    button(spec.kernel.press, () => {
+      source.forget();
+      source.ask(model.get("state"));
+      ask();
+    });
+  }
   button("Reset", () => change(spec.start));
   button("Surprise me", () => change(surprise(spec)));
   for (const [name, label] of Object.entries(spec.actions)) {
@@ -159,7 +262,8 @@ export function mount({ model, el }, widgets) {
     try {
       check(state, spec);
       for (const control of controls) control.follow(state);
-      const numbers = widget.compute(state, spec);
+      const numbers = source ? fromKernel(state) : widget.compute(state, spec);
+      if (!numbers) return;
       widget.draw(view, numbers, state, spec);
       const text = widget.read(numbers, state, spec);
       clearTimeout(said); // a reader of screens is told where the hand has come to rest
@@ -169,6 +273,15 @@ export function mount({ model, el }, widgets) {
     } catch (error) {
       show(error);
     }
+  }
+
+  /** The kernel's numbers for a state, or those so far; else none, and the last picture stays, with news why. */
+  function fromKernel(state) {
+    const numbers = source.numbers(state);
+    if (!numbers && !spec.kernel.press) source.ask(state);
+    news.show(source, state, !numbers);
+    if (source.error && !numbers) throw Object.assign(new Error(source.error.text), { name: "In the kernel" });
+    return numbers ?? (source.pending(state) ? source.partial : null);
   }
 
   /** Say what went wrong, in which state, and what to press. */
@@ -204,7 +317,31 @@ export function mount({ model, el }, widgets) {
     model.off("change:state", ask);
     cancelAnimationFrame(asked);
     clearTimeout(said);
+    source?.leave();
+    for (const control of controls) control.leave?.();
     root.remove();
+  };
+}
+
+/** Where news of the kernel stand: how far it is, that it is silent, or which states need none. */
+function makeNews(place, sprites, change) {
+  const text = make(place, "span");
+  const bar = make(place, "progress", { max: 1, hidden: "", "aria-label": "share computed" });
+  const list = make(place, "select", { "aria-label": "computed beforehand" });
+  for (const { title } of sprites) make(list, "option", {}, title);
+  list.addEventListener("change", () => change(sprites[list.selectedIndex].state));
+  return {
+    show(source, state, missing) {
+      const working = source.share !== null && !source.silent;
+      bar.hidden = !working;
+      bar.value = source.share ?? 0;
+      list.hidden = source.alive && !source.silent;
+      list.selectedIndex = sprites.findIndex(({ state: known }) => Object.keys(known).every((name) => known[name] === state[name]));
+      if (working) text.textContent = "The kernel computes …";
+      else if (source.silent) text.textContent = "The kernel is silent: it is busy with another cell, or gone. Meanwhile, computed beforehand:";
+      else if (!source.alive) text.textContent = `${missing ? "This takes a kernel, which a page has not. " : ""}Computed beforehand:`;
+      else text.textContent = missing ? "The picture shows the last state that was computed." : "";
+    },
   };
 }
 
@@ -223,11 +360,24 @@ function makeControl(parent, control, change) {
       },
     };
   }
+  if (control.kind === "switch") {
+    label.classList.add("switch");
+    const box = make(label, "input", { type: "checkbox", name: control.name });
+    box.addEventListener("change", () => change({ [control.name]: box.checked }));
+    return {
+      follow(state) {
+        box.checked = state[control.name];
+        box.disabled = !applies(control, state);
+      },
+    };
+  }
   const { low: min, high: max, step } = control;
   const range = make(label, "input", { type: "range", name: control.name, min, max, step });
   const value = make(label, "span", { class: "value" });
   range.addEventListener("input", () => change({ [control.name]: within(control, Number(range.value)) }));
+  const player = control.play ? makePlayer(label, control, range, change) : null;
   return {
+    leave: () => player?.stop(),
     follow(state) {
       range.value = state[control.name];
       range.disabled = !applies(control, state);
@@ -235,6 +385,37 @@ function makeControl(parent, control, change) {
       range.setAttribute("aria-valuetext", value.textContent);
     },
   };
+}
+
+/** A button that steps a range to its end; one step a press for who wants no motion. */
+function makePlayer(label, control, range, change) {
+  const button = make(label, "button", { type: "button", class: "play", "aria-label": `Play ${control.label}` }, "▶");
+  label.classList.add("played");
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  let timer = 0;
+  const stop = () => {
+    clearInterval(timer);
+    timer = 0;
+    button.textContent = "▶";
+  };
+  const step = () => {
+    const at = Number(range.value);
+    const next = at >= control.high ? control.low : within(control, at + control.step);
+    change({ [control.name]: next });
+    if (next >= control.high) stop();
+  };
+  button.addEventListener("click", (event) => {
+    event.preventDefault(); // a label's button would move the focus to its range
+    if (timer) return stop();
+    step();
+    if (still.matches) return undefined;
+    timer = setInterval(step, control.play);
+    button.textContent = "❚❚";
+    return undefined;
+  });
+  range.addEventListener("pointerdown", stop);
+  range.addEventListener("keydown", stop);
+  return { stop };
 }
 
 // Drawing ------------------------------------------------------------------------------------------------------------
@@ -257,7 +438,70 @@ function makeView(element, spec, change) {
     panel(name, options) {
       return (panels[name] ??= makePanel(this, name, options));
     },
+    images(name, options) {
+      return (panels[name] ??= makeImages(this, name, options));
+    },
   };
+}
+
+/**
+ * A panel of square grey images, `columns` to a row, dark ink on white in both schemes. `pick(i)` is called for the one
+ * that is clicked: a short way for the pointer to what a control does too.
+ */
+function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pick = null }) {
+  const holder = make(view.element, "figure", { class: "panel images", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
+  const head = make(holder, "figcaption", { class: "head" });
+  const stack = make(holder, "div", { class: "stack" });
+  const canvas = make(stack, "canvas", { role: "img", "aria-label": label });
+  const over = select(stack).append("svg").attr("preserveAspectRatio", "none").attr("aria-hidden", "true");
+  const images = { canvas, columns, rows: 1 };
+  if (pick) {
+    canvas.classList.add("picked");
+    canvas.addEventListener("click", (event) => {
+      const column = Math.min(columns - 1, Math.floor((columns * event.offsetX) / canvas.clientWidth));
+      const row = Math.min(images.rows - 1, Math.floor((images.rows * event.offsetY) / canvas.clientHeight));
+      images.pick(row * columns + column);
+    });
+  }
+  return Object.assign(images, {
+    pick,
+    /** Draw bytes (N x side x side), 255 is ink, one after the other. */
+    draw(bytes, side, { title = "", alt = label } = {}) {
+      head.textContent = title;
+      canvas.setAttribute("aria-label", alt);
+      const count = bytes.length / side ** 2;
+      const cell = side + gap;
+      images.rows = Math.ceil(count / columns);
+      canvas.width = columns * cell;
+      canvas.height = images.rows * cell;
+      const context = canvas.getContext("2d");
+      const picture = context.createImageData(canvas.width, canvas.height);
+      const pixels = new Uint32Array(picture.data.buffer).fill(0xffffffff);
+      for (let i = 0; i < count; i++) {
+        const corner = (Math.floor(i / columns) * cell + (gap >> 1)) * canvas.width + (i % columns) * cell + (gap >> 1);
+        for (let p = 0; p < side * side; p++) {
+          const grey = 255 - bytes[i * side * side + p];
+          pixels[corner + Math.floor(p / side) * canvas.width + (p % side)] = 0xff000000 | (grey * 0x010101);
+        }
+      }
+      context.putImageData(picture, 0, 0);
+      canvas.style.imageRendering = canvas.width < width ? "pixelated" : "auto"; // not when it is made smaller
+    },
+    /** Frame the images with these numbers. */
+    frame(numbers, colour) {
+      over.attr("viewBox", `0 0 ${columns} ${images.rows}`);
+      over.selectAll("rect").data(numbers).join("rect").attr("width", 1).attr("height", 1).attr("fill", "none")
+        .attr("stroke", view.colour(colour)).attr("stroke-width", 3).attr("vector-effect", "non-scaling-stroke")
+        .attr("x", (i) => i % columns).attr("y", (i) => Math.floor(i / columns));
+    },
+    /** A ring around a place in units of the whole, each from 0 to 1, from the left and the top. */
+    ring([x, y], colour) {
+      over.attr("viewBox", "0 0 1 1");
+      over.selectAll("circle").data(["var(--halo)", view.colour(colour)]).join("circle").attr("fill", "none")
+        .attr("stroke", (stroke) => stroke).attr("stroke-width", (_, i) => (i ? 2.5 : 5)).attr("vector-effect", "non-scaling-stroke")
+        .attr("cx", x).attr("cy", y).attr("r", 0.017);
+    },
+  });
 }
 
 /** A panel: an SVG with axes. Its drawing methods take a key, and move what has this key already. */

@@ -24,12 +24,17 @@ from course_utils.errors import choose, require
 State = dict[str, Any]
 
 DIST = Path(__file__).parent / "dist"
-HINT = "Drag the handles in the picture · Tab to a control or handle, arrow keys move it · double click: back to the start."
+ARRAYS = ("uint8", "int32", "float32", "float64")  # those that JavaScript has too
+HINT = "Drag the handles in the picture · Tab to a control or handle, arrow keys move it · double click: the start."
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number from `low` to `high` in steps, shown with so many digits and a unit; `when`: control → values."""
+    """A number from `low` to `high` in steps, shown with so many digits and a unit.
+
+    `when`: control → the values for which it applies. `play`: milliseconds a step of a Play button beside it, 0 for no
+    such button. `hidden`: it has no slider, only a handle in the picture.
+    """
 
     label: str
     start: float
@@ -38,7 +43,9 @@ class Range:
     step: float = 0.1
     digits: int = 2
     unit: str = ""
-    when: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    when: Mapping[str, Sequence] = field(default_factory=dict)
+    play: int = 0
+    hidden: bool = False
 
     def check(self, name: str, value: Any) -> None:
         """Raise ``ValueError`` for a value out of range."""
@@ -58,7 +65,7 @@ class Choice:
     label: str
     start: str
     options: Mapping[str, str]
-    when: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    when: Mapping[str, Sequence] = field(default_factory=dict)
 
     def check(self, name: str, value: Any) -> None:
         """Raise ``ValueError`` for a value that is none of the options."""
@@ -70,20 +77,54 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """Yes or no."""
+
+    label: str
+    start: bool = False
+    when: Mapping[str, Sequence] = field(default_factory=dict)
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ``ValueError`` for what is neither True nor False."""
+        require(isinstance(value, bool), f"{name} = {value!r}; True or False is needed")
+
+    def spec(self) -> State:
+        """Return what the page needs to know."""
+        return {"kind": "switch", "label": self.label, "when": self.when}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a page can't compute by itself: it asks the kernel, and without one shows what was computed beforehand.
+
+    The numbers depend on the controls `of` only; the others choose what is drawn of them. `sprites`: (title, state)
+    whose numbers travel with the widget; a state may be partial. `press`: label of the button that asks; without one
+    the page asks whenever it has no numbers. ``compute(state, tell)`` may call ``tell(numbers, share)`` on its way,
+    share in (0, 1): that much is done, and the numbers so far are shown.
+    """
+
+    of: Sequence[str]
+    sprites: Sequence[tuple[str, State]]
+    press: str = ""
+
+
+@dataclass(frozen=True)
 class Declaration:
     """All names, ranges, grids, colours and words of a widget, and its mathematics.
 
     `name` is that of the module's export in JavaScript. `controls`: name → ``Range`` or ``Choice``, in tab order; their
-    values are the state. `compute(state)` returns the numbers. `constants`: what the page needs besides, as JSON.
+    values are the state. `compute(state)` returns the numbers, a named tuple of numbers, arrays, text; of a ``Kernel``
+    it is ``compute(state, tell)``. `constants`: what the page needs besides, as JSON.
     `colours`: name → one for light pages and one for dark. `presets`: (title, state) of the still picture; a state may
     be partial. `surprise`: control → an interval, or a list. `actions`: name → (label, function of the state giving a
-    partial state), one further button each. `alt`: what the picture shows, for who can't see it.
+    partial state), one further button each. `alt`: what the picture shows, for who can't see it. `assets`: bytes that
+    the page needs, such as a network's weights.
     """
 
     name: str
     title: str
-    controls: Mapping[str, Range | Choice]
-    compute: Callable[[State], Any]
+    controls: Mapping[str, Range | Choice | Switch]
+    compute: Callable[..., Any]
     presets: Sequence[tuple[str, State]]
     surprise: Mapping[str, Sequence]
     alt: str
@@ -91,6 +132,8 @@ class Declaration:
     constants: Mapping[str, Any] = field(default_factory=dict)
     actions: Mapping[str, tuple[str, Callable[[State], State]]] = field(default_factory=dict)
     hint: str = HINT
+    assets: Mapping[str, bytes] = field(default_factory=dict)
+    kernel: Kernel | None = None
 
     @property
     def start(self) -> State:
@@ -107,8 +150,8 @@ class Declaration:
         values: State = {}
         for name, among in self.surprise.items():
             control = self.controls[name]
-            if isinstance(control, Choice):
-                values[name] = str(rng.choice(list(among)))
+            if not isinstance(control, Range):
+                values[name] = list(among)[rng.integers(len(among))]
             else:
                 steps = round((rng.uniform(*among) - control.low) / control.step)
                 values[name] = min(control.high, round(control.low + steps * control.step, 10))
@@ -128,12 +171,44 @@ class Declaration:
             "colours": self.colours,
             "alt": self.alt,
             "hint": self.hint,
+            "kernel": self.kernel and {"of": list(self.kernel.of), "press": self.kernel.press},
         }
+
+    def key(self, state: State) -> State:
+        """Return the part of a state that the kernel's numbers depend on."""
+        return {name: (self.start | state)[name] for name in self.kernel.of}
+
+    def sprites(self) -> list[State]:
+        """Return what a page without a kernel can show: title, part of the state, numbers."""
+        return [
+            {
+                "title": title,
+                "state": self.start | state,
+                "numbers": packed(self.compute(self.start | state, lambda numbers, share: None)),
+            }
+            for title, state in (self.kernel.sprites if self.kernel else ())
+        ]
+
+
+def packed(value: Any) -> Any:
+    """Return numbers as they travel: arrays as bytes with shape and type, named tuples as dictionaries."""
+    if isinstance(value, np.ndarray):
+        require(value.dtype.name in ARRAYS, f"array of {value.dtype}; a page takes {', '.join(ARRAYS)}")
+        return {"shape": list(value.shape), "type": value.dtype.name, "bytes": np.ascontiguousarray(value).tobytes()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {name: packed(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [packed(part) for part in value]
+    return value
 
 
 def grid(low: float, high: float, n: int) -> State:
     """Return a grid of n numbers from low to high, as the page makes it itself."""
-    require(n >= 2 and math.isfinite(low) and low < high, f"grid from {low} to {high} in {n} points: n >= 2, low < high")
+    require(n >= 2 and -math.inf < low < high < math.inf, f"grid {low} to {high} in {n} points: n >= 2, low < high")
     return {"low": low, "high": high, "n": n}
 
 
@@ -189,6 +264,9 @@ class Widget(anywidget.AnyWidget):
 
     spec = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
+    assets = traitlets.Dict().tag(sync=True)
+    sprites = traitlets.List().tag(sync=True)
+    answer = traitlets.Dict().tag(sync=True)  # to the page's last request, with number, share, numbers or error
     bundle = traitlets.Instance(Bundle).tag(sync=True, **widget_serialization)
 
     def __init__(self, declaration: Declaration, seed: int = 0):
@@ -198,8 +276,11 @@ class Widget(anywidget.AnyWidget):
             _esm=LOADER.format(digest=digest),
             spec=declaration.spec(),
             state=declaration.start,
+            assets=dict(declaration.assets),
+            sprites=declaration.sprites(),
             bundle=bundle(),
         )
+        self.on_msg(self._asked)
 
     def __repr__(self) -> str:
         return f"Widget({self._declaration.title!r})"
@@ -207,7 +288,8 @@ class Widget(anywidget.AnyWidget):
     @property
     def numbers(self) -> Any:
         """What ``compute`` returns for the present state."""
-        return self._declaration.compute(dict(self.state))
+        extra = [lambda numbers, share: None] if self._declaration.kernel else []
+        return self._declaration.compute(dict(self.state), *extra)
 
     def set(self, **values: Any) -> None:
         """Move several controls at once.
@@ -229,6 +311,23 @@ class Widget(anywidget.AnyWidget):
         """Do what a button does. Raises ``ValueError`` for an unknown name."""
         _, action = self._declaration.actions[choose(name, self._declaration.actions, "action")]
         self.set(**action(dict(self.state)))
+
+    def _asked(self, _: Any, content: Any, buffers: Any) -> None:
+        """Answer the page's request {"number", "state"} for numbers; what goes wrong is told there."""
+        if not isinstance(content, dict) or not {"number", "state"} <= content.keys() or not self._declaration.kernel:
+            return
+
+        def tell(share: float, **rest: Any) -> None:
+            self.answer = {"number": content["number"], "share": share, **rest}
+
+        try:
+            self._declaration.check(content["state"])
+            state = self._declaration.start | content["state"]
+            tell(0)
+            numbers = self._declaration.compute(state, lambda numbers, share: tell(share, numbers=packed(numbers)))
+            tell(1, numbers=packed(numbers))
+        except Exception as error:
+            tell(1, error=f"{type(error).__name__}: {error}")
 
     @traitlets.validate("state")
     def _known(self, proposal: traitlets.Bunch) -> State:
