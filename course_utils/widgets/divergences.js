@@ -1,7 +1,7 @@
 // The twin of divergences.py: the same numbers, for the hand, at the speed of the screen.
 
 import { contours } from "d3-contour";
-import { gaussianLogProb, integrand, linspace, logAddExp, trapezoid } from "./mathematics.js";
+import { gaussianLogProb, integrand, linspace, logAddExp, softMinus, trapezoid } from "./mathematics.js";
 import { nearest, written } from "./stage.js";
 
 const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
@@ -90,19 +90,20 @@ function newton(gradient, a, b, c) {
 
 const grids = new Map(); // of a spec, made once
 
-/** The grids of the spec; of every Gaussian of the landscape log q and q on x, one after the other. */
+/** The grids of the spec; of every Gaussian of the landscape, one after the other, log q, q, and their integrals. */
 function gridsOf(spec) {
   if (!grids.has(spec.name)) {
     const found = Object.fromEntries(
       Object.entries(spec.constants.grids).map(([name, grid]) => [name, linspace(grid)]),
     );
     const { x, mus, logSigmas } = found;
-    const logQ = new Float64Array(logSigmas.length * mus.length * x.length);
-    let i = 0;
-    for (const logSigma of logSigmas) {
-      for (const mu of mus) for (const v of x) logQ[i++] = gaussianLogProb(v, mu, Math.exp(logSigma));
-    }
-    grids.set(spec.name, { ...found, logQ, q: logQ.map(Math.exp), power: new Float64Array(logQ.length) });
+    const all = Array.from(logSigmas, (logSigma) => Array.from(mus, (mu) => [mu, Math.exp(logSigma)])).flat();
+    const logQ = new Float64Array(all.length * x.length);
+    all.forEach(([mu, sigma], cell) => logQ.set(x.map((v) => gaussianLogProb(v, mu, sigma)), cell * x.length));
+    const q = logQ.map(Math.exp);
+    const mass = all.map((_, cell) => trapezoid((i) => q[cell * x.length + i], x));
+    const negentropy = all.map((_, cell) => trapezoid((i) => q[cell * x.length + i] * logQ[cell * x.length + i], x));
+    grids.set(spec.name, { ...found, all, logQ, q, mass, negentropy, power: new Float64Array(logQ.length) });
   }
   return grids.get(spec.name);
 }
@@ -117,24 +118,68 @@ function logMixture({ separation, weight, left, right }, x) {
   );
 }
 
-let powers = null; // the exponent of q in the table `power`: it stays while only the mixture moves
+let powered = null; // the exponent of the table `power`: it stays while only the mixture moves
 
-/** The divergence of p from every Gaussian of the landscape, rows of sigma. */
-function landscapeOf({ logP, p, x }, alpha, { mus, logSigmas, logQ, q, power }) {
-  const between = alpha > 0 && alpha < 1;
-  if (between && powers !== 1 - alpha) {
-    powers = 1 - alpha;
-    for (let k = 0; k < power.length; k++) {
-      const log = powers * logQ[k];
-      power[k] = log > -45 ? Math.exp(log) : 0; // less than 1e-19
+/** Fill `power` with the densities of all Gaussians on the even grid x, to the power of `exponent`. */
+function raise(exponent, { x, all, power }) {
+  if (powered === exponent) return;
+  powered = exponent;
+  const step = x[1] - x[0];
+  all.forEach(([mu, sigma], cell) => {
+    const c = exponent / sigma ** 2;
+    const middle = Math.round((mu - x[0]) / step);
+    const top = Math.exp(exponent * gaussianLogProb(x[middle], mu, sigma));
+    const bend = Math.exp(-c * step * step);
+    for (const way of [1, -1]) { // from the top outwards: the ratio of neighbours falls by the same factor each time
+      let value = top;
+      let ratio = Math.exp(-c * step * (way * (x[middle] - mu) + 0.5 * step));
+      for (let i = middle; i >= 0 && i < x.length; i += way) {
+        power[cell * x.length + i] = value;
+        value *= ratio;
+        ratio *= bend;
+      }
     }
+  });
+}
+
+/**
+ * The divergence of p from every Gaussian of the landscape, rows of sigma: but for Jensen and Shannon's, the product of a
+ * table of all Gaussians and a vector of p. Like `integrand`, whose sum it is.
+ */
+function landscapeOf({ logP, p, x }, alpha, grids) {
+  const { logQ, q, mass, negentropy, power } = grids;
+  const n = x.length;
+  const weight = x.map((_, i) => (i === 0 || i === n - 1 ? 0.5 : 1) * (x[1] - x[0])); // the trapezoidal rule
+  const massP = trapezoid((i) => p[i], x);
+  const product = (table, vector) => (cell) => {
+    let sum = 0;
+    for (let i = 0, k = cell * n; i < n; i++, k++) sum += table[k] * vector[i];
+    return sum;
+  };
+  const each = (value) => Float64Array.from(mass, (massQ, cell) => value(cell, massQ));
+  if (alpha === 1) {
+    const crossed = product(logQ, p.map((v, i) => weight[i] * v));
+    const own = trapezoid((i) => (p[i] > 0 ? p[i] * logP[i] : 0), x);
+    return each((cell, massQ) => own - crossed(cell) - massP + massQ);
   }
-  const root = between ? logP.map((v) => Math.exp(alpha * v)) : null;
-  return Float64Array.from({ length: mus.length * logSigmas.length }, (_, cell) => {
-    const k = cell * x.length;
-    if (!between) return trapezoid((i) => integrand(logP[i], logQ[k + i], alpha, p[i], q[k + i]), x);
-    const mixed = (i) => alpha * p[i] + (1 - alpha) * q[k + i] - root[i] * power[k + i];
-    return trapezoid(mixed, x) / (alpha * (1 - alpha));
+  if (alpha === 0) {
+    const crossed = product(q, logP.map((v, i) => weight[i] * v));
+    return each((cell, massQ) => negentropy[cell] - crossed(cell) - massQ + massP);
+  }
+  if (alpha !== null) {
+    raise(1 - alpha, grids);
+    const mixed = product(power, logP.map((v, i) => weight[i] * Math.exp(alpha * v)));
+    return each((cell, massQ) => (alpha * massP + (1 - alpha) * massQ - mixed(cell)) / (alpha * (1 - alpha)));
+  }
+  return each((cell, massQ) => {
+    let sum = Math.LN2 * (massP + massQ);
+    for (let i = 0, k = cell * n; i < n; i++, k++) {
+      const log = logP[i] - logQ[k];
+      if (log > 40 || log < -40) continue; // the smaller of the two counts for nothing
+      const soft = softMinus(Math.abs(log));
+      sum -= weight[i] * (p[i] * (soft - Math.min(log, 0)) + q[k] * (soft + Math.max(log, 0)));
+    }
+    return 0.5 * sum;
   });
 }
 

@@ -1,6 +1,6 @@
 // The twin of gan_game.py: the optimal discriminator, the game's value and the generator's gradient.
 
-import { gaussianLogProb, linspace, logAddExp, ndtr, softMinus } from "./mathematics.js";
+import { gaussianLogProb, linspace, ndtr, softMinus } from "./mathematics.js";
 import { written } from "./stage.js";
 
 const CURVES = ["value", "best", "js", "w1", "saturating", "non_saturating"];
@@ -26,7 +26,7 @@ function gaussianAt(x, width) {
 
 /**
  * Value, divergences and gradients for a p_g of this width, by quadrature on an even grid. `around` has p_g at x - mean,
- * from its place `first` on. With s = log(p + q), log D* = log p - s and log (1 - D*) = log q - s.
+ * from its place `first` on. With the logit l, log D = min(l, 0) - softMinus(|l|) and log(1 - D) = -max(l, 0) - softMinus(|l|).
  */
 function curvesAt({ x, logQ, q, cdf }, first, width, sharpness, real) {
   const step = x[1] - x[0];
@@ -34,24 +34,28 @@ function curvesAt({ x, logQ, q, cdf }, first, width, sharpness, real) {
   let [best, mass, value, w1, saturating, nonSaturating] = [0, 0, 0, 0, 0, 0];
   for (let i = 0, k = first; i < n; i++, k++) {
     const weight = i === 0 || i === n - 1 ? 0.5 * step : step; // the trapezoidal rule
-    const [p, logP] = [real.p[i], real.logP[i]];
-    const both = logAddExp(logP, logQ[k]);
-    best += weight * (p * (logP - both) + q[k] * (logQ[k] - both));
-    mass += weight * (p + q[k]);
     w1 += weight * Math.abs(real.cdf[i] - cdf[k]);
-    let believed = p / (p + q[k]); // D, and 1 - D
-    let doubted = q[k] / (p + q[k]);
+    const logP = real.logP[i];
+    const logG = logQ[k];
+    if (logP < -60 && logG < -60) continue; // less than 1e-26
+    const p = weight * real.p[i];
+    const g = weight * q[k];
+    const optimal = logP - logG;
+    const soft = softMinus(Math.abs(optimal));
+    best -= p * (soft - Math.min(optimal, 0)) + g * (soft + Math.max(optimal, 0));
+    mass += p + g;
+    let believed = p / (p + g); // D
+    let doubted = g / (p + g); // 1 - D
     if (sharpness < 1) {
-      const logit = sharpness * (logP - logQ[k]);
-      const soft = softMinus(Math.abs(logit));
-      value += weight * (p * (Math.min(logit, 0) - soft) + q[k] * (Math.min(-logit, 0) - soft));
+      const logit = sharpness * optimal;
+      const flat = softMinus(Math.abs(logit));
+      value -= p * (flat - Math.min(logit, 0)) + g * (flat + Math.max(logit, 0));
       believed = sigmoid(logit);
       doubted = 1 - believed;
     }
-    if (q[k] === 0) continue;
     const steep = sharpness * (real.slope[i] + x[k] / width ** 2); // of the logits, in x
-    saturating -= weight * q[k] * believed * steep;
-    nonSaturating -= weight * q[k] * doubted * steep;
+    saturating -= g * believed * steep;
+    nonSaturating -= g * doubted * steep;
   }
   return {
     value: sharpness < 1 ? value : best,

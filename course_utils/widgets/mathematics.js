@@ -26,12 +26,10 @@ export function softMinus(d) {
 /** log(exp(a) + exp(b)). */
 export const logAddExp = (a, b) => Math.max(a, b) + softMinus(Math.abs(a - b));
 
-/** log σ(l), exact where σ(l) is 0 or 1. */
-export const logSigmoid = (l) => Math.min(l, 0) - softMinus(Math.abs(l));
-
 /** The standard normal's cumulative distribution function, to 1e-14: a series near 0, a continued fraction beyond. */
 export function ndtr(z) {
   const a = Math.abs(z);
+  if (a > 9) return z < 0 ? 0 : 1; // but for 1e-19
   const density = Math.exp(-0.5 * a * a - LOG_ROOT);
   if (a < 3) {
     let term = a;
