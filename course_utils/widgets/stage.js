@@ -52,16 +52,18 @@ export function nearest(values, spec, step = 1) {
   return Object.fromEntries(Object.entries(values).map(inside));
 }
 
+const quoted = (name) => `'${name}'`;
+
 /** Throw an error that names the first part of a state which its control can't take, or which is no control's. */
 export function check(values, spec) {
   const known = Object.fromEntries(spec.controls.map((control) => [control.name, control]));
   for (const [name, value] of Object.entries(values)) {
     const control = known[name];
-    if (!control) throw new RangeError(`control '${name}' is not known; allowed: ${Object.keys(known).join(", ")}`);
+    if (!control) throw new RangeError(`control '${name}' is not known; allowed: ${Object.keys(known).map(quoted).join(", ")}`);
     if (control.kind === "choice") {
       const allowed = control.options.map(([key]) => key);
       if (!allowed.includes(value)) {
-        throw new RangeError(`${name} = '${value}' is not known; allowed: ${allowed.join(", ")}`);
+        throw new RangeError(`${name} '${value}' is not known; allowed: ${allowed.map(quoted).join(", ")}`);
       }
     } else if (control.kind === "switch") {
       if (typeof value !== "boolean") throw new RangeError(`${name} = ${value}; true or false is needed`);
@@ -265,11 +267,19 @@ export function mount({ model, el }, widgets) {
       const numbers = source ? fromKernel(state) : widget.compute(state, spec);
       if (!numbers) return;
       widget.draw(view, numbers, state, spec);
-      const text = widget.read(numbers, state, spec);
-      clearTimeout(said); // a reader of screens is told where the hand has come to rest
-      said = setTimeout(() => (readout.innerHTML = text), readout.textContent ? 150 : 0);
+      clearTimeout(said);
+      said = setTimeout(() => tell(numbers, state), readout.textContent ? 150 : 0);
       root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
       box.hidden = true;
+    } catch (error) {
+      show(error);
+    }
+  }
+
+  /** Tell, readers of screens too, where the hand has come to rest. */
+  function tell(numbers, state) {
+    try {
+      readout.innerHTML = widget.read(numbers, state, spec);
     } catch (error) {
       show(error);
     }
@@ -421,6 +431,7 @@ function makePlayer(label, control, range, change) {
 // Drawing ------------------------------------------------------------------------------------------------------------
 
 const MARGIN = { top: 34, bottom: 40 };
+const REACH = 16; // of a finger around a handle
 
 /** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
 function makeView(element, spec, change) {
@@ -527,6 +538,20 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
     entry.dataset.colour = colour;
   }
   svg.on("dblclick", () => view.onReset());
+  svg.call(drag().container(svg.node()).subject(nearestHand)
+    .on("start", ({ subject }) => subject.hand.focus({ preventScroll: true }))
+    .on("drag", (event) => {
+      const inside = [Math.min(box.x + box.w, Math.max(box.x, event.x)), Math.min(box.y + box.h, Math.max(box.y, event.y))];
+      view.move(select(event.subject.hand).datum().move([panel.x.invert(inside[0]), panel.y.invert(inside[1])]));
+    }));
+
+  /** The handle that a press at x, y means: handles may lie close together. */
+  function nearestHand({ x, y }) {
+    const far = (told) => Math.hypot(told.x - x, told.y - y);
+    const all = hands.selectAll(".hand").data();
+    return all.filter((told) => far(told) < REACH).sort((a, b) => far(a) - far(b))[0] ?? null;
+  }
+
   const panel = {
     svg, box, view, marks,
     x: scaleLinear().range([box.x, box.x + box.w]),
@@ -652,12 +677,9 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
       const found = layers[`hand ${name}`];
       const hand = found ?? (layers[`hand ${name}`] = hands.append("g").attr("class", "hand").attr("tabindex", 0).attr("role", "slider"));
       if (!found) {
-        hand.append("circle").attr("class", "reach").attr("r", 16);
+        hand.append("circle").attr("class", "reach").attr("r", REACH);
         hand.append("circle").attr("class", "grip").attr("r", 7);
-        hand.call(drag().container(svg.node()).on("drag", (event) => {
-          const inside = [Math.min(box.x + box.w, Math.max(box.x, event.x)), Math.min(box.y + box.h, Math.max(box.y, event.y))];
-          view.move(hand.datum().move([panel.x.invert(inside[0]), panel.y.invert(inside[1])]));
-        }));
+        svg.attr("role", "group");
         hand.on("keydown", (event) => {
           const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
           if (!way) return;
@@ -668,7 +690,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         });
         hand.attr("data-lm-suppress-shortcuts", "true");
       }
-      hand.datum({ at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
+      hand.datum({ hand: hand.node(), at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
         .attr("transform", `translate(${panel.x(at[0])},${panel.y(at[1])})`)
         .attr("aria-label", label).attr("aria-valuetext", said).attr("aria-valuenow", at[0]);
       hand.select(".grip").attr("fill", view.colour(colour));
