@@ -560,7 +560,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
 
     /** Set domains, ticks and labels of the axes, of a second one on the right in its curve's colour, and the title. */
     axes({ x, y, right, title = "" }) {
-      for (const entry of key.children) entry.style.setProperty("--colour", view.colour(entry.dataset.colour));
+      for (const entry of key.querySelectorAll("[data-colour]")) entry.style.setProperty("--colour", view.colour(entry.dataset.colour));
       const make = { x: axisBottom, y: axisLeft, right: axisRight };
       const told = JSON.stringify([x, y, right, title, view.dark]);
       if (told === panel.told) return panel;
