@@ -222,13 +222,13 @@ export function mount({ model, el }, widgets) {
       ask();
     });
   }
-  button("Reset", () => change(spec.start));
+  button("Reset", () => change(spec.start, {}));
   button("Surprise me", () => change(surprise(spec)));
   for (const [name, label] of Object.entries(spec.actions)) {
     button(label, () => change(widget.actions[name](model.get("state"), spec)));
   }
   make(row, "span", { class: "hint" }, spec.hint);
-  view.onReset = () => change(spec.start);
+  view.onReset = () => change(spec.start, {});
 
   function button(label, press) {
     make(row, "button", { type: "button" }, label).addEventListener("click", () => {
@@ -241,9 +241,9 @@ export function mount({ model, el }, widgets) {
   }
 
   /** Go to a state that differs in some values; what is no state is refused by name. */
-  function change(values) {
+  function change(values, from = model.get("state")) {
     check(values, spec);
-    model.set("state", { ...model.get("state"), ...values });
+    model.set("state", { ...from, ...values });
     model.save_changes();
     ask();
   }
