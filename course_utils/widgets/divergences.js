@@ -386,13 +386,15 @@ export const elbo = {
   draw(view, numbers, state, spec) {
     const z = linspace(spec.constants.grid).slice(...spec.constants.shown);
     const { words } = spec.constants;
+    const highest = Math.max(...numbers.posterior, ...numbers.q);
+    const top = Math.max(highest, Math.min(2 * highest, Math.max(...numbers.integrand))); // the area may be higher
     const left = view.panel("densities", {
       legend: [["p", "posterior"], ["q", "q"], ["grey", "prior"], ["gap", "area = gap", "area"]],
       label: words.densities,
     });
     left.axes({
       x: { domain: [z[0], z.at(-1)], label: "z" },
-      y: { domain: [0, ceiling(Math.max(...numbers.posterior, ...numbers.q))], label: "density", digits: 2 },
+      y: { domain: [0, ceiling(top)], label: "density", digits: 2 },
       title: "prior, posterior and q",
     });
     left.area("integrand", z, numbers.integrand, { colour: "gap" });

@@ -575,7 +575,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         const group = layers[`axis ${which}`] ?? (layers[`axis ${which}`] = axes.append("g"));
         const place = { x: [0, box.y + box.h], y: [box.x, 0], right: [box.x + box.w, 0] }[which];
         group.attr("transform", `translate(${place})`).call(ticks);
-        if (axis.colour) group.selectAll("text").style("fill", view.colour(axis.colour));
+        if (axis.colour) group.selectAll("line, .domain").style("stroke", view.colour(axis.colour)).style("stroke-width", 2);
         if (which === "right") continue;
         const text = layers[`label ${which}`] ?? (layers[`label ${which}`] = axes.append("text").attr("class", "label"));
         if (which === "x") text.attr("x", box.x + box.w / 2).attr("y", height - 4).attr("text-anchor", "middle");
