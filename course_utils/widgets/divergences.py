@@ -11,9 +11,8 @@ from torch import Tensor
 from course_utils import divergences as D
 from course_utils.densities import GaussianMixture, gaussian_log_prob
 from course_utils.errors import choose
-from course_utils.plots import COLOURS, ramp, schemes
+from course_utils.plots import ramp, schemes
 from course_utils.widgets.stage import Choice, Declaration, Range, State, Widget, grid
-
 
 # W-KL: rows 1.4 and 1.5 --------------------------------------------------------------------------------------------
 
@@ -134,7 +133,8 @@ def descend(log_p: Tensor, kind: str | float, start: Tensor, x: Tensor = X) -> T
 def slopes(log_p: Tensor, kind: str | float, theta: Tensor, x: Tensor = X) -> tuple[Tensor, Tensor]:
     """Return gradient (N, 2) and second derivatives (N, 2, 2) of the divergence at theta = (mu, log sigma) (N, 2).
 
-    By the chain rule through log q, whose derivatives are z / sigma by mu and z² - 1 by log sigma, z = (x - mu) / sigma.
+    By the chain rule through log q, whose derivatives are z / sigma by mu and z² - 1 by log sigma,
+    z = (x - mu) / sigma.
     """
     sigma = theta[:, 1:].exp()
     z = (x - theta[:, :1]) / sigma  # (N, G)
@@ -149,7 +149,7 @@ def slopes(log_p: Tensor, kind: str | float, theta: Tensor, x: Tensor = X) -> tu
 
 def derivatives(log_p: Tensor, log_q: Tensor, kind: str | float) -> tuple[Tensor, Tensor]:
     """Return first and second derivative of the divergence's integrand by log q: (..., G) each, as log_q."""
-    p, q, alpha = log_p.exp(), log_q.exp(), D.alpha_of(kind)
+    q, alpha = log_q.exp(), D.alpha_of(kind)
     if alpha is None:
         log_m = torch.logaddexp(log_p, log_q) - math.log(2)
         first = 0.5 * D.weighted(q, log_q - log_m)
@@ -229,7 +229,9 @@ Z_GRID = grid(-13, 13, 1041)  # step 0.025 <= sigma / 4, and room for a wide q's
 Z = torch.linspace(Z_GRID["low"], Z_GRID["high"], Z_GRID["n"], dtype=torch.float64)
 MU_Q, SIGMA_Q = (-3.0, 3.0), (0.1, 2.0)  # the sliders' ends
 STARTS = {"means": [-2.4, -1.6, -0.8, 0.0, 0.8, 1.6, 2.4], "logSigmas": [-1.5, -0.2], "nudge": 0.05}
-NUDGES = STARTS["nudge"] * torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0], dtype=Z.dtype)] * 2)  # (9, 2) around an optimum
+NUDGES = STARTS["nudge"] * torch.cartesian_prod(
+    *[torch.tensor([-1.0, 0.0, 1.0], dtype=Z.dtype)] * 2
+)  # (9, 2) around an optimum
 SHOWN_Z = slice(360, 681)  # -4 to 4: what the left panel draws
 TERMS = ["log p(x)", "− KL(q ‖ p(z|x))", "E log p(x|z)", "− KL(q ‖ p(z))"]
 

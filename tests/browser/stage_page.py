@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Locator, Page
 
 from course_utils.widgets.stage import DIST, Declaration
 
-HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><link rel="icon" href="data:,"><body style="margin: 8px"></body>
+HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title>
+<link rel="icon" href="data:,"><body style="margin: 8px"></body>
 <script type="module">
 import * as course from "./course.js";
 window.course = course;

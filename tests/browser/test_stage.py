@@ -12,6 +12,26 @@ from course_utils.widgets.stage import Choice, Declaration, Range
 pytestmark = pytest.mark.browser
 WIDGETS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN)}
 AXE = Path(__file__).parents[2] / "course_tools" / "stage" / "node_modules" / "axe-core" / "axe.min.js"
+# What is drawn, but for what a panel cuts off, further to the right than the widget.
+TOO_WIDE = """(root) => [...root.querySelectorAll("*")]
+    .filter((e) => !e.closest("clipPath, g[clip-path]"))
+    .filter((e) => e.getBoundingClientRect().right > root.getBoundingClientRect().right + 1)
+    .map((e) => e.outerHTML.slice(0, 120))"""
+# The colours of all texts, in the picture and beside it.
+INKS = """(root) => [...root.querySelectorAll("svg text, .value, .hint, output")]
+    .map((e) => getComputedStyle(e)[e instanceof SVGElement ? "fill" : "color"].match(/\\d+/g).slice(0, 3))
+    .map((rgb) => "#" + rgb.map((v) => Number(v).toString(16).padStart(2, "0")).join(""))"""
+SECOND = """() => {
+    window.second = document.createElement("div");
+    document.body.append(second);
+    window.leaveSecond = course.render({ model, el: second });
+}"""
+AGAIN = """(n) => {
+    for (let i = 0; i < n; i++) {
+        leave();
+        window.leave = course.render({ model, el: document.body });
+    }
+}"""
 SOFT = {"light": ("#595959", "#ffffff"), "dark": ("#b4b4b4", "#161616")}  # hint and ground, as in stage.css
 
 
@@ -74,7 +94,7 @@ def where(declaration: Declaration, control: Range | Choice) -> dict:
     return {name: values[0] for name, values in control.when.items()}
 
 
-# By hand and by keyboard -----------------------------------------------------------------------------------------------
+# By hand and by keyboard ---------------------------------------------------------------------------------------------
 
 
 def test_every_control_is_moved_by_the_keyboard(widget):
@@ -225,7 +245,7 @@ def test_the_presets_are_drawn(widget):
     assert len(set(pictures)) == len(pictures)
 
 
-# Faults ----------------------------------------------------------------------------------------------------------------
+# Faults --------------------------------------------------------------------------------------------------------------
 
 
 def refused(declaration: Declaration, values: dict) -> str:
@@ -271,13 +291,15 @@ def test_an_exception_is_shown_with_its_state(widget, layer):
     widget.go(**{name: low})
     widget.page.wait_for_timeout(200)  # values are told when the hand rests
     assert "TypeError: broken on purpose" in widget.error() and f'"{name}":{low:g}' in widget.error()
-    widget.page.evaluate("([name, layer]) => { course.widgets[name][layer] = window.whole; }", [widget.declaration.name, layer])
+    widget.page.evaluate(
+        "([name, layer]) => { course.widgets[name][layer] = window.whole; }", [widget.declaration.name, layer]
+    )
     widget.root.get_by_role("button", name="Reset").click()
     widget.settled()
     assert widget.error() == "" and widget.stage.state() == widget.declaration.start
 
 
-# Colours, narrow screens, readers --------------------------------------------------------------------------------------
+# Colours, narrow screens, readers ------------------------------------------------------------------------------------
 
 
 def luminance(colour: str) -> float:
@@ -318,18 +340,13 @@ def test_no_serious_barrier_on_any_screen(open_widget, name, width, dark):
     widget = open_widget(name, width=width, dark=dark)
     overflow = widget.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert overflow <= 0, f"{overflow} pixels too wide"
-    wide = widget.root.evaluate("""(root) => [...root.querySelectorAll("*")].filter((e) => !e.closest("defs, clipPath, g[clip-path]") &&
-        e.getBoundingClientRect().right > root.getBoundingClientRect().right + 1).map((e) => e.outerHTML.slice(0, 120))""")
+    wide = widget.root.evaluate(TOO_WIDE)
     assert wide == []
     widget.page.add_script_tag(path=str(AXE))
     found = widget.page.evaluate("axe.run('.stage', { resultTypes: ['violations'] })")["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
     ground = SOFT["dark" if dark else "light"][1]
-    hexed = "([r, g, b]) => '#' + [r, g, b].map((v) => Number(v).toString(16).padStart(2, '0')).join('')"
-    fills = widget.root.evaluate(f"""(root) => [...root.querySelectorAll("svg text, .value, .hint, output")].map((e) => {{
-        const style = getComputedStyle(e);
-        return ({hexed})((e instanceof SVGElement ? style.fill : style.color).match(/\\d+/g));
-    }})""")
+    fills = widget.root.evaluate(INKS)
     assert fills and min(contrast(fill, ground) for fill in fills) >= 4.5
     assert widget.root.evaluate("(root) => getComputedStyle(root).backgroundColor") == (
         "rgb(22, 22, 22)" if dark else "rgb(255, 255, 255)"
@@ -382,12 +399,12 @@ def test_readers_are_told_once_the_hand_rests(widget):
         assert re.search(r"\d", slider.get_attribute("aria-valuetext"))
 
 
-# Several views, memory -------------------------------------------------------------------------------------------------
+# Several views, memory -----------------------------------------------------------------------------------------------
 
 
 def test_two_views_of_one_model_agree(widget):
     widget.go()
-    widget.page.evaluate("() => { window.second = document.createElement('div'); document.body.append(second); window.leaveSecond = course.render({ model, el: second }); }")
+    widget.page.evaluate(SECOND)
     views = [".stage >> nth=0", ".stage >> nth=1"]
     name = next(name for name, c in widget.declaration.controls.items() if isinstance(c, Range) and not c.when)
     one = widget.page.locator(views[1]).locator(f"[name={name}]")
@@ -435,10 +452,9 @@ def test_memory_is_level(widget):
     assert int(widget.root.get_attribute("data-drawn")) == drawn + 1000
     after = used()
     widget.page.evaluate("() => { window.requestAnimationFrame = window.frame; delete window.drawNow; }")
-    again = "(n) => { for (let i = 0; i < n; i++) { leave(); window.leave = course.render({ model, el: document.body }); } }"
-    widget.page.evaluate(again, 3)
+    widget.page.evaluate(AGAIN, 3)
     first = used()
-    widget.page.evaluate(again, 20)
+    widget.page.evaluate(AGAIN, 20)
     last = used()
     for (bytes_before, nodes_before), (bytes_after, nodes_after) in ((before, after), (first, last)):
         assert bytes_after - bytes_before < 1.5e6 and nodes_after - nodes_before < 200

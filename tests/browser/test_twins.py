@@ -53,7 +53,7 @@ def flat(numbers: Mapping, name: str = "") -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", TWINS)
 def test_the_same_numbers(stage, name):
-    """Each number to a millionth of itself; what is less than 1e-9 counts as nothing: nats, places and densities of 1."""
+    """Each number to a millionth of itself, or to 1e-9 where it is as good as nothing, of nats, places or densities."""
     declaration, tried = TWINS[name], states(TWINS[name])
     for state, there in zip(tried, stage.computed(declaration, tried), strict=True):
         mine, other = flat(declaration.compute(state)._asdict()), flat(there)
