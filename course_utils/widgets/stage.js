@@ -4,7 +4,7 @@
 
 import { axisBottom, axisLeft, axisRight } from "d3-axis";
 import { drag } from "d3-drag";
-import { scaleLinear } from "d3-scale";
+import { scaleLinear, scaleLog } from "d3-scale";
 import { pointer, select } from "d3-selection";
 import { area, line } from "d3-shape";
 import style from "./stage.css";
@@ -69,9 +69,13 @@ export function check(values, spec) {
       if (typeof value !== "boolean") throw new RangeError(`${name} = ${value}; true or false is needed`);
     } else if (typeof value !== "number" || !(control.low <= value && value <= control.high)) {
       throw new RangeError(`${name} = ${value} is out of range; allowed: ${control.low} to ${control.high}`);
+    } else if (control.digits === 0 && !Number.isInteger(value)) {
+      throw new RangeError(`${name} = ${value}; a whole number is needed, ${control.low} to ${control.high}`);
     }
   }
 }
+
+const oneOf = (list, random = Math.random) => list[Math.floor(random() * list.length)];
 
 /** A random state from what the spec says of surprises: an interval or a list for each of some controls. */
 export function surprise(spec, random = Math.random) {
@@ -82,7 +86,7 @@ export function surprise(spec, random = Math.random) {
     values[control.name] =
       control.kind === "range"
         ? within(control, among[0] + random() * (among[1] - among[0]))
-        : among[Math.floor(random() * among.length)];
+        : oneOf(among, random);
   }
   return values;
 }
@@ -124,7 +128,8 @@ export function unpacked(value) {
 }
 
 const KEPT = 64; // answers
-const PATIENCE = 2500; // milliseconds
+const SLOW = 400; // milliseconds, from which on a computation is worth a word
+const PATIENCE = 2500; // milliseconds without a word from the kernel
 
 /**
  * What a kernel answers: one request at a time, the newest waits, older ones are dropped; what was answered before is
@@ -132,71 +137,110 @@ const PATIENCE = 2500; // milliseconds
  */
 function kernelSource(model, spec, told) {
   const known = new Map();
-  const keyOf = (state) => JSON.stringify(spec.kernel.of.map((name) => state[name]));
-  for (const { state, numbers } of model.get("sprites")) known.set(keyOf(state), unpacked(numbers));
+  const sprites = model.get("sprites");
+  for (const { state, numbers } of sprites) known.set(keyOf(state, spec), unpacked(numbers));
   const fixed = known.size;
   let number = Math.floor(Math.random() * 2 ** 31); // of the last request; two pages of one kernel differ
-  let asked = null; // the request under way: {key, number, heard}
+  let asked = null; // the request under way
   let waiting = null;
-  let timer = 0;
+  let failed = null;
+  const halted = new Set(); // keys of computations that were stopped: what is known of them is not the whole
+  let timers = [];
   const source = {
-    share: null, // of a computation under way
-    silent: false, // no word from the kernel for a while
-    error: null, // of the last request: {key, text}
     alive: typeof model.send === "function" && !model.plain,
-    numbers: (state) => known.get(keyOf(state)),
-    pending: (state) => asked?.key === keyOf(state),
-    partial: null,
+    gone: false, // the last request could not be sent
+    begun: false, // the kernel works on the request under way
+    slow: false, // the request has been under way for a while
+    silent: false, // no word on the request under way
+    share: 0, // of it that is done
+    numbers: (state) => known.get(keyOf(state, spec)) ?? (asked?.key === keyOf(state, spec) ? asked.partial : null),
+    halted: (state) => halted.has(keyOf(state, spec)),
+    failure: (state) => (failed?.key === keyOf(state, spec) ? failed.error : null),
+    sprite: (state) => sprites.findIndex((other) => keyOf(other.state, spec) === keyOf(state, spec)),
     ask(state) {
-      const key = keyOf(state);
-      if (!source.alive || asked?.key === key || source.error?.key === key) return;
-      if (asked && !source.silent) {
-        waiting = state;
-        return;
-      }
-      asked = { key, number: ++number };
-      waiting = source.error = source.partial = null;
-      source.share = 0;
-      source.silent = false;
-      watch();
-      model.send({ number, state });
+      const key = keyOf(state, spec);
+      waiting = null;
+      if (!source.alive || known.has(key) || asked?.key === key || failed?.key === key) return;
+      if (asked) waiting = state;
+      else send(state, key);
     },
-    forget: () => (source.error = null),
+    /** Let a state be asked again if that failed or was stopped. */
+    forget(state) {
+      failed = null;
+      if (halted.delete(keyOf(state, spec))) known.delete(keyOf(state, spec));
+    },
+    stop() {
+      waiting = null;
+      if (asked) model.send({ stop: asked.number });
+    },
     leave() {
-      clearTimeout(timer);
+      settle();
       model.off("change:answer", heard);
+      model.off("comm_live_update", parted);
     },
   };
-  function watch() {
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      source.silent = true;
-      told();
-    }, PATIENCE);
+  function send(state, key) {
+    settle();
+    asked = { key, number: ++number, partial: null };
+    failed = null;
+    timers = [["slow", SLOW], ["silent", PATIENCE]].map(([what, after]) => setTimeout(() => told((source[what] = true)), after));
+    try {
+      model.send({ number, state });
+      source.gone = false;
+    } catch {
+      settle();
+      source.gone = true;
+    }
+  }
+  function settle() {
+    timers.forEach(clearTimeout);
+    asked = null;
+    Object.assign(source, { begun: false, slow: false, silent: false, share: 0 });
+  }
+  /** Keep an answer, of a computation that was stopped or came to its end; forget the oldest of too many. */
+  function keep(key, numbers, stopped) {
+    known.set(key, numbers);
+    if (stopped) halted.add(key);
+    else halted.delete(key);
+    if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
   }
   function heard() {
-    const { number: of, share, numbers, error } = model.get("answer");
-    if (asked?.number !== of) return; // of another view, or of an older request
-    source.silent = false;
-    source.share = share;
-    clearTimeout(timer); // it has begun: it may take as long as it does
-    if (numbers) source.partial = unpacked(numbers);
+    const { number: of, share, state, numbers, error, stopped } = model.get("answer");
+    if (asked?.number !== of) { // of another view, or of an older request
+      if (share === 1 && numbers) told(keep(keyOf(state, spec), unpacked(numbers)));
+      return;
+    }
+    clearTimeout(timers[1]); // it has begun: it may take as long as it does
+    Object.assign(source, { begun: true, silent: false, share });
+    if (numbers) asked.partial = unpacked(numbers);
     if (share === 1) {
-      if (error) source.error = { key: asked.key, text: error };
-      else {
-        known.delete(asked.key);
-        known.set(asked.key, source.partial);
-        if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
-      }
-      const next = waiting;
-      asked = waiting = source.share = source.partial = null;
-      if (next && !known.has(keyOf(next))) source.ask(next);
+      const bad = error ?? (stopped && !asked.partial && "stopped before there was anything to show");
+      if (bad) failed = { key: asked.key, error: Object.assign(new Error(bad), { name: "In the kernel" }) };
+      else keep(asked.key, asked.partial, stopped);
+      settle();
+      if (waiting) source.ask(waiting);
     }
     told();
   }
+  /** The kernel was restarted or the connection lost: nobody answers the request under way. */
+  function parted() {
+    if (!asked) return;
+    settle();
+    source.gone = true;
+    told();
+  }
   model.on("change:answer", heard);
+  model.on("comm_live_update", parted);
   return source;
 }
+
+/** What the kernel's numbers depend on in a state. */
+const keyOf = (state, spec) => JSON.stringify(spec.kernel.of.map((name) => state[name]));
+
+/** How many different numbers the kernel can give. */
+const variety = (spec) => spec.kernel.of.reduce((product, name) => product * optionsOf(spec.controls.find((control) => control.name === name)), 1);
+const optionsOf = ({ kind, low, high, step, options }) =>
+  ({ range: Math.round((high - low) / step) + 1, choice: options?.length, switch: 2 })[kind];
 
 // Mounting -----------------------------------------------------------------------------------------------------------
 
@@ -208,22 +252,25 @@ export function mount({ model, el }, widgets) {
   make(root, "style").textContent = style;
   make(root, "b", { class: "title" }, spec.title);
   const frame = make(root, "div", { class: "controls" });
+  const switches = make(root, "div", { class: "switches" });
   const row = make(root, "div", { class: "buttons" });
   const readout = make(root, "output", { "aria-live": "polite" });
   const box = make(root, "div", { class: "error", role: "alert", hidden: "" });
-  const news = spec.kernel && makeNews(make(root, "div", { class: "news", role: "status" }), model.get("sprites"), change);
   const source = spec.kernel && kernelSource(model, spec, ask);
+  const news = source && model.get("sprites").length < variety(spec) && makeNews(root, model.get("sprites"), spec, change);
   const view = makeView(make(root, "div", { class: "view", role: "group", "aria-label": spec.alt }), spec, change);
-  const controls = spec.controls.filter(({ hidden }) => !hidden).map((control) => makeControl(frame, control, change));
+  const controls = spec.controls.filter(({ hidden }) => !hidden)
+    .map((control) => makeControl(control.kind === "switch" ? switches : frame, control, change));
   if (spec.kernel?.press) {
     button(spec.kernel.press, () => {
-      source.forget();
+      wanted = true;
+      source.forget(model.get("state"));
       source.ask(model.get("state"));
       ask();
     });
   }
   button("Reset", () => change(spec.start, {}));
-  button("Surprise me", () => change(surprise(spec)));
+  button("Surprise me", () => change(source?.alive === false ? oneOf(model.get("sprites")).state : surprise(spec)));
   for (const [name, label] of Object.entries(spec.actions)) {
     button(label, () => change(widget.actions[name](model.get("state"), spec)));
   }
@@ -243,11 +290,13 @@ export function mount({ model, el }, widgets) {
   /** Go to a state that differs in some values; what is no state is refused by name. */
   function change(values, from = model.get("state")) {
     check(values, spec);
+    wanted = false;
     model.set("state", { ...from, ...values });
     model.save_changes();
     ask();
   }
 
+  let wanted = false; // the button that asks the kernel was pressed for this state
   let asked = 0;
   /** Draw at the next frame; of several requests before it once. */
   function ask() {
@@ -265,12 +314,12 @@ export function mount({ model, el }, widgets) {
       check(state, spec);
       for (const control of controls) control.follow(state);
       const numbers = source ? fromKernel(state) : widget.compute(state, spec);
+      box.hidden = true;
       if (!numbers) return;
       widget.draw(view, numbers, state, spec);
       clearTimeout(said);
       said = setTimeout(() => tell(numbers, state), readout.textContent ? 150 : 0);
       root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
-      box.hidden = true;
     } catch (error) {
       show(error);
     }
@@ -285,13 +334,16 @@ export function mount({ model, el }, widgets) {
     }
   }
 
-  /** The kernel's numbers for a state, or those so far; else none, and the last picture stays, with news why. */
+  /**
+   * The kernel's numbers for a state, or those so far; else none, and the last picture stays, or the first sprite's
+   * where nothing was drawn, with news why.
+   */
   function fromKernel(state) {
+    if (!spec.kernel.press) source.ask(state);
     const numbers = source.numbers(state);
-    if (!numbers && !spec.kernel.press) source.ask(state);
-    news.show(source, state, !numbers);
-    if (source.error && !numbers) throw Object.assign(new Error(source.error.text), { name: "In the kernel" });
-    return numbers ?? (source.pending(state) ? source.partial : null);
+    if (news) news(source, state, !numbers, wanted);
+    if (source.failure(state)) throw source.failure(state);
+    return numbers ?? (root.dataset.drawn || !spec.kernel.press ? null : source.numbers(model.get("sprites")[0].state));
   }
 
   /** Say what went wrong, in which state, and what to press. */
@@ -311,6 +363,13 @@ export function mount({ model, el }, widgets) {
     ask();
   }
 
+  /** A plain key in a widget is the widget's, not JupyterLab's, whose arrows fold the notebook; Ctrl+S stays its own. */
+  function claim(event) {
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !(event.shiftKey && event.key === "Enter");
+    if (root.contains(event.target)) event.target.toggleAttribute("data-lm-suppress-shortcuts", plain);
+  }
+
+  window.addEventListener("keydown", claim, true); // before JupyterLab, which listens at the document
   const watcher = new MutationObserver(recolour);
   watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   watcher.observe(document.documentElement, { attributes: true, attributeFilter: ["theme"] });
@@ -322,6 +381,7 @@ export function mount({ model, el }, widgets) {
   follow();
 
   return () => {
+    window.removeEventListener("keydown", claim, true);
     watcher.disconnect();
     scheme.removeEventListener("change", recolour);
     model.off("change:state", ask);
@@ -333,25 +393,33 @@ export function mount({ model, el }, widgets) {
   };
 }
 
-/** Where news of the kernel stand: how far it is, that it is silent, or which states need none. */
-function makeNews(place, sprites, change) {
-  const text = make(place, "span");
-  const bar = make(place, "progress", { max: 1, hidden: "", "aria-label": "share computed" });
+/** Say below the buttons how far the kernel is, that it is silent, or which states need none: returns what says it. */
+function makeNews(root, sprites, { kernel }, change) {
+  const place = make(root, "div", { class: "news" });
+  const text = make(place, "span", { role: "status" });
+  const bar = make(place, "progress", { max: 1, "aria-label": "share computed" });
+  const stop = make(place, "button", { type: "button" }, "Stop");
   const list = make(place, "select", { "aria-label": "computed beforehand" });
+  make(list, "option", { disabled: "", hidden: "" }, "choose …");
   for (const { title } of sprites) make(list, "option", {}, title);
-  list.addEventListener("change", () => change(sprites[list.selectedIndex].state));
-  return {
-    show(source, state, missing) {
-      const working = source.share !== null && !source.silent;
-      bar.hidden = !working;
-      bar.value = source.share ?? 0;
-      list.hidden = source.alive && !source.silent;
-      list.selectedIndex = sprites.findIndex(({ state: known }) => Object.keys(known).every((name) => known[name] === state[name]));
-      if (working) text.textContent = "The kernel computes …";
-      else if (source.silent) text.textContent = "The kernel is silent: it is busy with another cell, or gone. Meanwhile, computed beforehand:";
-      else if (!source.alive) text.textContent = `${missing ? "This takes a kernel, which a page has not. " : ""}Computed beforehand:`;
-      else text.textContent = missing ? "The picture shows the last state that was computed." : "";
-    },
+  list.addEventListener("change", () => change(sprites[list.selectedIndex - 1].state));
+  return (source, state, missing, wanted) => {
+    let words = "";
+    const last = "The picture shows the last state that was computed";
+    const takes = wanted ? kernel.press : missing && `${last}: this one`;
+    if (!source.alive) words = `${takes ? `${takes} takes a kernel, which a page has not. ` : ""}Computed beforehand:`;
+    else if (source.gone) words = "The kernel is gone: run the cell again. Computed beforehand:";
+    else if (source.silent) words = "The kernel is silent: it is busy with another cell, or gone. Computed beforehand:";
+    else if (source.slow) words = source.begun ? "The kernel computes …" : "Waiting for the kernel …";
+    else if (source.halted(state)) words = "Stopped: the picture shows how far it came. Computed beforehand:";
+    else if (kernel.press) words = `${missing ? `${last}: for this one press ${kernel.press}. ` : ""}Computed beforehand:`;
+    if (text.textContent !== words) text.textContent = words;
+    bar.hidden = !source.slow || !source.begun;
+    bar.value = source.share;
+    stop.hidden = !kernel.press || bar.hidden;
+    stop.onclick = source.stop;
+    list.hidden = source.alive && !source.gone && !source.silent && (!kernel.press || source.slow);
+    list.selectedIndex = source.sprite(state) + 1;
   };
 }
 
@@ -373,6 +441,7 @@ function makeControl(parent, control, change) {
   if (control.kind === "switch") {
     label.classList.add("switch");
     const box = make(label, "input", { type: "checkbox", name: control.name });
+    label.prepend(box);
     box.addEventListener("change", () => change({ [control.name]: box.checked }));
     return {
       follow(state) {
@@ -391,7 +460,7 @@ function makeControl(parent, control, change) {
     follow(state) {
       range.value = state[control.name];
       range.disabled = !applies(control, state);
-      value.textContent = `${written(state[control.name], control.digits)}${control.unit ? ` ${control.unit}` : ""}`;
+      value.textContent = control.names[state[control.name]] ?? `${written(state[control.name], control.digits)} ${control.unit}`.trim();
       range.setAttribute("aria-valuetext", value.textContent);
     },
   };
@@ -399,14 +468,18 @@ function makeControl(parent, control, change) {
 
 /** A button that steps a range to its end; one step a press for who wants no motion. */
 function makePlayer(label, control, range, change) {
-  const button = make(label, "button", { type: "button", class: "play", "aria-label": `Play ${control.label}` }, "▶");
+  const button = make(label, "button", { type: "button", class: "play" });
   label.classList.add("played");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   let timer = 0;
+  const show = () => {
+    button.textContent = timer ? "❚❚" : "▶";
+    button.setAttribute("aria-label", `${timer ? "Pause" : still.matches ? "Next" : "Play"}: ${control.label}`);
+  };
   const stop = () => {
     clearInterval(timer);
     timer = 0;
-    button.textContent = "▶";
+    show();
   };
   const step = () => {
     const at = Number(range.value);
@@ -417,14 +490,13 @@ function makePlayer(label, control, range, change) {
   button.addEventListener("click", (event) => {
     event.preventDefault(); // a label's button would move the focus to its range
     if (timer) return stop();
+    if (!still.matches) timer = setInterval(step, control.play);
     step();
-    if (still.matches) return undefined;
-    timer = setInterval(step, control.play);
-    button.textContent = "❚❚";
-    return undefined;
+    return show();
   });
   range.addEventListener("pointerdown", stop);
   range.addEventListener("keydown", stop);
+  show();
   return { stop };
 }
 
@@ -436,8 +508,11 @@ const REACH = 16; // of a finger around a handle
 /** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
 function makeView(element, spec, change) {
   const panels = {};
+  const piles = {};
   return {
     element,
+    /** Where panels go: side by side, or those of one pile below each other. */
+    place: (pile) => (pile ? (piles[pile] ??= make(element, "div", { class: "pile" })) : element),
     change,
     dark: false,
     onReset: () => {},
@@ -459,8 +534,8 @@ function makeView(element, spec, change) {
  * A panel of square grey images, `columns` to a row, dark ink on white in both schemes. `pick(i)` is called for the one
  * that is clicked: a short way for the pointer to what a control does too.
  */
-function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pick = null }) {
-  const holder = make(view.element, "figure", { class: "panel images", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
+function makeImages(view, name, { width = 440, least = 0.85 * width, columns, gap = 2, label = "", pick = null }) {
+  const holder = make(view.element, "figure", { class: "panel images", "data-panel": name, style: `--width: ${width}px; --least: ${least}px` });
   const head = make(holder, "figcaption", { class: "head" });
   const stack = make(holder, "div", { class: "stack" });
   const canvas = make(stack, "canvas", { role: "img", "aria-label": label });
@@ -480,6 +555,8 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
     draw(bytes, side, { title = "", alt = label } = {}) {
       head.textContent = title;
       canvas.setAttribute("aria-label", alt);
+      if (bytes === images.shown) return;
+      images.shown = bytes;
       const count = bytes.length / side ** 2;
       const cell = side + gap;
       images.rows = Math.ceil(count / columns);
@@ -496,7 +573,7 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
         }
       }
       context.putImageData(picture, 0, 0);
-      canvas.style.imageRendering = canvas.width < width ? "pixelated" : "auto"; // not when it is made smaller
+      canvas.style.imageRendering = 2 * canvas.width < width ? "pixelated" : "auto"; // else its pixels would differ in size
     },
     /** Frame the images with these numbers. */
     frame(numbers, colour) {
@@ -516,8 +593,8 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
 }
 
 /** A panel: an SVG with axes. Its drawing methods take a key, and move what has this key already. */
-function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "" }) {
-  const holder = make(view.element, "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
+function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "", pile = "" }) {
+  const holder = make(view.place(pile), "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
   const svg = select(holder)
     .append("svg")
     .attr("viewBox", `0 0 ${width} ${height}`)
@@ -532,18 +609,19 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
   const layers = {};
   const layer = (tag, key, parent = marks) =>
     (layers[key] ??= parent.append(tag).attr("data-key", key).attr("fill", "none"));
-  const key = make(holder, "figcaption", { class: "legend" });
+  const key = make(holder, "figcaption", { class: "legend", style: `padding-left: ${left}px` });
   for (const [colour, text, kind] of legend) {
     const entry = make(key, "span", { class: kind ?? "line" }, text);
     entry.dataset.colour = colour;
   }
   svg.on("dblclick", () => view.onReset());
+  const bounded = (v, low, high) => Math.min(high, Math.max(low, v));
+  /** A place of the drawing in the axes' units; one outside of them at their edge. */
+  const inside = ([x, y]) =>
+    [panel.x.invert(bounded(x, box.x, box.x + box.w)), panel.y.invert(bounded(y, box.y, box.y + box.h))];
   svg.call(drag().container(svg.node()).subject(nearestHand)
     .on("start", ({ subject }) => subject.hand.focus({ preventScroll: true }))
-    .on("drag", (event) => {
-      const inside = [Math.min(box.x + box.w, Math.max(box.x, event.x)), Math.min(box.y + box.h, Math.max(box.y, event.y))];
-      view.move(select(event.subject.hand).datum().move([panel.x.invert(inside[0]), panel.y.invert(inside[1])]));
-    }));
+    .on("drag", ({ subject, x, y }) => view.move(select(subject.hand).datum().move(inside([x, y])))));
 
   /** The handle that a press at x, y means: handles may lie close together. */
   function nearestHand({ x, y }) {
@@ -566,9 +644,11 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
       if (told === panel.told) return panel;
       panel.told = told;
       for (const [which, axis] of Object.entries({ x, y, ...(right && { right }) })) {
+        if (axis.log) panel[which] = scaleLog().range(panel[which].range());
         panel[which].domain(axis.domain);
         const ticks = make[which](panel[which]).tickSizeOuter(0);
         if (axis.ticks) ticks.tickValues(axis.ticks.map(([at]) => at)).tickFormat((_, i) => axis.ticks[i][1]);
+        else if (axis.log) ticks.tickFormat(panel[which].tickFormat(5, (v) => `${v}`));
         else ticks.ticks(5).tickFormat((v) => written(v, axis.digits ?? 0));
         const grid = axis.grid !== false && which !== "right";
         ticks.tickSizeInner(grid ? (which === "x" ? -box.h : -box.w) : 4).tickPadding(6);
@@ -612,6 +692,44 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         .attr("preserveAspectRatio", "none").attr("href", canvas.toDataURL());
     },
 
+    /**
+     * Many small dots at points (x and y in turn) in the colours `shades`, on a canvas below all else: it is not
+     * painted again while they stay where they are, whatever moves above.
+     */
+    scatter(points, shades, { radius = 1.9, opacity = 0.8 } = {}) {
+      const told = [points, shades, ...panel.x.domain(), ...panel.y.domain(), view.dark];
+      if (panel.scattered?.every((part, i) => part === told[i])) return;
+      panel.scattered = told;
+      const canvas = (panel.canvas ??= Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height }));
+      if (!canvas.parentNode) holder.prepend(canvas);
+      const context = canvas.getContext("2d");
+      context.setTransform(2, 0, 0, 2, 0, 0); // two pixels a unit, for dense screens
+      context.clearRect(0, 0, width, height);
+      context.save();
+      context.beginPath();
+      context.rect(box.x, box.y, box.w, box.h);
+      context.clip();
+      context.globalAlpha = opacity;
+      for (let i = 0; i < shades.length; i++) {
+        context.fillStyle = view.colour(shades[i]);
+        context.beginPath();
+        context.arc(panel.x(points[2 * i]), panel.y(points[2 * i + 1]), radius, 0, 7);
+        context.fill();
+      }
+      context.restore();
+    },
+
+    /** Call `move([x, y])` where the ground is pressed, and on as the mouse is dragged; it says what changes in the state. */
+    press(move) {
+      if (!panel.pressed) {
+        const ground = svg.insert("rect", ".hands").attr("class", "ground").attr("x", box.x).attr("y", box.y).attr("width", box.w).attr("height", box.h);
+        const go = (event) => view.move(panel.pressed(inside(pointer(event, svg.node()))));
+        ground.on("click", go); // of a finger too: it may also scroll the page
+        ground.call(drag().filter((event) => event.type === "mousedown" && !event.button).on("start drag", ({ sourceEvent }) => go(sourceEvent)));
+      }
+      panel.pressed = move;
+    },
+
     /** Closed shapes such as d3-contour gives, in pixels of a grid of `columns` over a rectangle of the axes' units. */
     contours(name, shapes, fill, columns, rows, [x0, x1, y0, y1]) {
       const group = layer("g", name);
@@ -628,6 +746,20 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
       const [top, bottom] = [panel.y(row + 0.3), panel.y(row - 0.3)];
       layer("rect", name).attr("fill", view.colour(colour)).attr("y", top).attr("height", bottom - top)
         .attr("x", panel.x(Math.min(from, to))).attr("width", Math.abs(panel.x(to) - panel.x(from)));
+    },
+
+    /** An upright bar from zero, around a place on the x axis. */
+    upright(name, at, height, { colour, width = 0.7 }) {
+      layer("rect", name).attr("fill", view.colour(colour)).attr("y", panel.y(height)).attr("height", panel.y(0) - panel.y(height))
+        .attr("x", panel.x(at - width / 2)).attr("width", panel.x(at + width / 2) - panel.x(at - width / 2));
+    },
+
+    /** Many small dots, as one path: numbers x, y, x, y, … */
+    cloud(name, points, { colour, radius = 1.5, opacity = 1 }) {
+      const at = [];
+      for (let i = 0; i < points.length; i += 2) at.push(`M${panel.x(points[i]).toFixed(1)},${panel.y(points[i + 1]).toFixed(1)}h0`);
+      layer("path", name).attr("d", at.join("")).attr("stroke", view.colour(colour)).attr("stroke-width", 2 * radius)
+        .attr("stroke-linecap", "round").attr("opacity", opacity);
     },
 
     /** Marks at points [x, y]: discs, or stars. */
@@ -655,8 +787,8 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         const note = svg.append("text").attr("class", "note hover").attr("text-anchor", "end").attr("x", box.x + box.w).attr("y", 18);
         svg.on("pointermove", (event) => {
           const [x, y] = pointer(event, svg.node());
-          const inside = x >= box.x && x <= box.x + box.w && y >= box.y && y <= box.y + box.h;
-          note.text(inside ? panel.read(panel.x.invert(x), panel.y.invert(y)) : "");
+          const over = x >= box.x && x <= box.x + box.w && y >= box.y && y <= box.y + box.h;
+          note.text(over ? panel.read(panel.x.invert(x), panel.y.invert(y)) : "");
         });
         svg.on("pointerleave", () => note.text(""));
       }
@@ -671,14 +803,15 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
 
     /**
      * A handle at `at` ([x, y] in the axes' units): dragged by mouse or finger, or moved by arrow keys in steps `by`,
-     * it calls `move([x, y])`, which returns what changes in the state.
+     * it calls `move([x, y])`, which returns what changes in the state. `letter` stands on it.
      */
-    handle(name, { at, by, label, colour, move, said }) {
+    handle(name, { at, by, label, colour, move, said, letter = "" }) {
       const found = layers[`hand ${name}`];
       const hand = found ?? (layers[`hand ${name}`] = hands.append("g").attr("class", "hand").attr("tabindex", 0).attr("role", "slider"));
       if (!found) {
         hand.append("circle").attr("class", "reach").attr("r", REACH);
-        hand.append("circle").attr("class", "grip").attr("r", 7);
+        hand.append("circle").attr("class", "grip").attr("r", letter ? 9 : 7);
+        if (letter) hand.append("text").attr("class", "letter").attr("text-anchor", "middle").attr("dy", "0.36em").text(letter);
         svg.attr("role", "group");
         hand.on("keydown", (event) => {
           const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
@@ -688,7 +821,6 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
           const told = hand.datum(), much = event.shiftKey ? 5 : 1;
           view.move(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
         });
-        hand.attr("data-lm-suppress-shortcuts", "true");
       }
       hand.datum({ hand: hand.node(), at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
         .attr("transform", `translate(${panel.x(at[0])},${panel.y(at[1])})`)

@@ -138,7 +138,7 @@ def test_pictures_have_alt_text_and_nothing_failed(student, twin):
     for cell, output in outputs(student) + outputs(twin):
         assert output.output_type != "error", cell.id
         data = output.get("data", {})
-        assert notebooks.WIDGET_VIEW not in data, cell.id
+        assert notebooks.VIEW not in data, cell.id
         if "image/png" in data:
             pictures += 1
             alt = output.metadata.get("image/png", {}).get("alt", "")
