@@ -210,7 +210,7 @@ def answers(widget, content):
 
 def test_the_kernel_answers_what_a_page_asks():
     widget = Widget(ASKED)
-    assert widget.sprites == [{"title": "one", "state": ASKED.start | {"x": 1.0}, "numbers": {"whole": 2.0}}]
+    assert widget.sprites == [{"title": "one", "state": {"x": 1.0}, "numbers": {"whole": 2.0}}]
     assert answers(widget, {"number": 7, "state": {"x": 0.25}}) == [
         {"number": 7, "share": 0},
         {"number": 7, "share": 0.5, "numbers": {"half": 0.25}},
