@@ -52,16 +52,18 @@ export function nearest(values, spec, step = 1) {
   return Object.fromEntries(Object.entries(values).map(inside));
 }
 
+const quoted = (name) => `'${name}'`;
+
 /** Throw an error that names the first part of a state which its control can't take, or which is no control's. */
 export function check(values, spec) {
   const known = Object.fromEntries(spec.controls.map((control) => [control.name, control]));
   for (const [name, value] of Object.entries(values)) {
     const control = known[name];
-    if (!control) throw new RangeError(`control '${name}' is not known; allowed: ${Object.keys(known).join(", ")}`);
+    if (!control) throw new RangeError(`control '${name}' is not known; allowed: ${Object.keys(known).map(quoted).join(", ")}`);
     if (control.kind === "choice") {
       const allowed = control.options.map(([key]) => key);
       if (!allowed.includes(value)) {
-        throw new RangeError(`${name} = '${value}' is not known; allowed: ${allowed.join(", ")}`);
+        throw new RangeError(`${name} '${value}' is not known; allowed: ${allowed.map(quoted).join(", ")}`);
       }
     } else if (control.kind === "switch") {
       if (typeof value !== "boolean") throw new RangeError(`${name} = ${value}; true or false is needed`);
@@ -271,13 +273,13 @@ export function mount({ model, el }, widgets) {
       ask();
     });
   }
-  button("Reset", () => change(spec.start));
+  button("Reset", () => change(spec.start, {}));
   button("Surprise me", () => change(source?.alive === false ? oneOf(model.get("sprites")).state : surprise(spec)));
   for (const [name, label] of Object.entries(spec.actions)) {
     button(label, () => change(widget.actions[name](model.get("state"), spec)));
   }
   make(row, "span", { class: "hint" }, spec.hint);
-  view.onReset = () => change(spec.start);
+  view.onReset = () => change(spec.start, {});
 
   function button(label, press) {
     make(row, "button", { type: "button" }, label).addEventListener("click", () => {
@@ -290,10 +292,10 @@ export function mount({ model, el }, widgets) {
   }
 
   /** Go to a state that differs in some values; what is no state is refused by name. */
-  function change(values) {
+  function change(values, from = model.get("state")) {
     check(values, spec);
     wanted = false;
-    model.set("state", { ...model.get("state"), ...values });
+    model.set("state", { ...from, ...values });
     model.save_changes();
     ask();
   }
@@ -319,10 +321,18 @@ export function mount({ model, el }, widgets) {
       box.hidden = true;
       if (!numbers) return;
       widget.draw(view, numbers, state, spec);
-      const text = widget.read(numbers, state, spec);
-      clearTimeout(said); // a reader of screens is told where the hand has come to rest
-      said = setTimeout(() => (readout.innerHTML = text), readout.textContent ? 150 : 0);
+      clearTimeout(said);
+      said = setTimeout(() => tell(numbers, state), readout.textContent ? 150 : 0);
       root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
+    } catch (error) {
+      show(error);
+    }
+  }
+
+  /** Tell, readers of screens too, where the hand has come to rest. */
+  function tell(numbers, state) {
+    try {
+      readout.innerHTML = widget.read(numbers, state, spec);
     } catch (error) {
       show(error);
     }
@@ -497,6 +507,7 @@ function makePlayer(label, control, range, change) {
 // Drawing ------------------------------------------------------------------------------------------------------------
 
 const MARGIN = { top: 34, bottom: 40 };
+const REACH = 16; // of a finger around a handle
 
 /** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
 function makeView(element, spec, change) {
@@ -612,6 +623,17 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
   /** A place of the drawing in the axes' units; one outside of them at their edge. */
   const inside = ([x, y]) =>
     [panel.x.invert(bounded(x, box.x, box.x + box.w)), panel.y.invert(bounded(y, box.y, box.y + box.h))];
+  svg.call(drag().container(svg.node()).subject(nearestHand)
+    .on("start", ({ subject }) => subject.hand.focus({ preventScroll: true }))
+    .on("drag", ({ subject, x, y }) => view.move(select(subject.hand).datum().move(inside([x, y])))));
+
+  /** The handle that a press at x, y means: handles may lie close together. */
+  function nearestHand({ x, y }) {
+    const far = (told) => Math.hypot(told.x - x, told.y - y);
+    const all = hands.selectAll(".hand").data();
+    return all.filter((told) => far(told) < REACH).sort((a, b) => far(a) - far(b))[0] ?? null;
+  }
+
   const panel = {
     svg, box, view, marks,
     x: scaleLinear().range([box.x, box.x + box.w]),
@@ -637,7 +659,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         const group = layers[`axis ${which}`] ?? (layers[`axis ${which}`] = axes.append("g"));
         const place = { x: [0, box.y + box.h], y: [box.x, 0], right: [box.x + box.w, 0] }[which];
         group.attr("transform", `translate(${place})`).call(ticks);
-        if (axis.colour) group.selectAll("text").style("fill", view.colour(axis.colour));
+        if (axis.colour) group.selectAll("line, .domain").style("stroke", view.colour(axis.colour)).style("stroke-width", 2);
         if (which === "right") continue;
         const text = layers[`label ${which}`] ?? (layers[`label ${which}`] = axes.append("text").attr("class", "label"));
         if (which === "x") text.attr("x", box.x + box.w / 2).attr("y", height - 4).attr("text-anchor", "middle");
@@ -791,12 +813,10 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
       const found = layers[`hand ${name}`];
       const hand = found ?? (layers[`hand ${name}`] = hands.append("g").attr("class", "hand").attr("tabindex", 0).attr("role", "slider"));
       if (!found) {
-        hand.append("circle").attr("class", "reach").attr("r", 16);
+        hand.append("circle").attr("class", "reach").attr("r", REACH);
         hand.append("circle").attr("class", "grip").attr("r", letter ? 9 : 7);
         if (letter) hand.append("text").attr("class", "letter").attr("text-anchor", "middle").attr("dy", "0.36em").text(letter);
-        hand.call(drag().container(svg.node()).on("drag", (event) => {
-          view.move(hand.datum().move(inside([event.x, event.y])));
-        }));
+        svg.attr("role", "group");
         hand.on("keydown", (event) => {
           const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
           if (!way) return;
@@ -805,7 +825,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
           view.move(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
         });
       }
-      hand.datum({ at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
+      hand.datum({ hand: hand.node(), at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
         .attr("transform", `translate(${panel.x(at[0])},${panel.y(at[1])})`)
         .attr("aria-label", label).attr("aria-valuetext", said).attr("aria-valuenow", at[0]);
       hand.select(".grip").attr("fill", view.colour(colour));
