@@ -19,14 +19,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"
 
 import lab  # noqa: E402  (beside the browser tests)
 
-WIDGETS = {  # constructor, its module, what computes, the slider that is moved, a state to begin with
-    "W-KL": ("kl_explorer", "divergences", "twin", "separation", {"separation": 1}),
-    "W-ELBO": ("elbo_explorer", "divergences", "twin", "mu", {"mu": -3}),
-    "W-GAN": ("gan_explorer", "gan", "twin", "width", {"mean": -8}),
-    "W-manifold": ("manifold_explorer", "vae", "network in the page", "z1", {}),
-    "W-film": ("film_explorer", "gan", "computed beforehand", "moment", {}),
-    "W-paths, t": ("interpolation_explorer", "gan", "computed beforehand", "t", {}),
-    "W-paths, pair": ("interpolation_explorer", "gan", "kernel", "pair", {"pair": 30}),
+from course_tools.browser import INSTALL, chromium, find_chromium  # noqa: E402
+
+WIDGETS = {  # constructor, its module, what computes, selector of the slider or handle, a state to begin with
+    "W-KL": ("kl_explorer", "divergences", "twin", "input[name=separation]", {"separation": 1}),
+    "W-ELBO": ("elbo_explorer", "divergences", "twin", "input[name=mu]", {"mu": -3}),
+    "W-GAN": ("gan_explorer", "gan", "twin", "input[name=width]", {"mean": -8}),
+    "W-manifold": ("manifold_explorer", "vae", "network in the page", ".hand[aria-label^='z, ']", {}),
+    "W-film": ("film_explorer", "gan", "computed beforehand", "input[name=moment]", {}),
+    "W-paths, t": ("interpolation_explorer", "gan", "computed beforehand", "input[name=t]", {}),
+    "W-paths, pair": ("interpolation_explorer", "gan", "kernel", "input[name=pair]", {"pair": 30}),
 }
 RIVALS = """
 import io
@@ -124,14 +126,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moves", type=int, default=60, help="key presses a widget (default 60)")
     moves = parser.parse_args().moves
-    if lab.find_chromium() is None:
-        print(lab.INSTALL, file=sys.stderr)
+    if find_chromium() is None:
+        print(INSTALL, file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "notebooks").mkdir()
         nbformat.write(notebook(), home / "notebooks" / "widgets.ipynb")
-        with lab.chromium() as browser, lab.session(home / "notebooks", home, browser) as open_notebook:
+        with chromium() as browser, lab.session(home / "notebooks", home, browser) as open_notebook:
             opened = open_notebook("widgets.ipynb")
             page, found = opened.page, opened.page.locator(".jp-Notebook .jp-CodeCell")
             for cell in found.all():
@@ -143,13 +145,13 @@ def main() -> int:
                 cell = found.nth(len(WIDGETS) + 1 + i)
                 cell.scroll_into_view_if_needed()
                 times[title] = moved(page, cell, cell.get_by_role("slider").first, True, moves)
-            for i, (title, (_, _, what, name, _)) in enumerate(WIDGETS.items()):
+            for i, (title, (_, _, what, selector, _)) in enumerate(WIDGETS.items()):
                 cell = found.nth(i + 1)
                 cell.scroll_into_view_if_needed()
                 told = cell.evaluate("cell => cell.first")
                 first[title] = told["drawn"] - told["ended"]
                 root = cell.locator(".stage")
-                times[f"{title} ({what})"] = moved(page, root, root.locator(f"input[name={name}]"), False, moves)
+                times[f"{title} ({what})"] = moved(page, root, root.locator(selector), False, moves)
             base = statistics.median(times["PNG from the kernel"])
             for title, values in times.items():
                 print(line(title, values, base), flush=True)

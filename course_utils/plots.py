@@ -10,6 +10,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from course_utils.errors import require
 
@@ -40,6 +41,8 @@ DARK = {
 CYCLE = [COLOURS[k] for k in ("p", "q", "good", "gap", "amber", "sky", "ink")]
 # Ten classes, as different as ten can be for colour-blind eyes too: Petroff (2021), arXiv:2107.02270. Label them too.
 CLASSES = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"]
+# The same on a dark page: two are made lighter.
+CLASSES_DARK = [{"#bd1f01": "#cf3a1f", "#832db6": "#a35bd4"}.get(colour, colour) for colour in CLASSES]
 STYLE = {
     "axes.prop_cycle": mpl.cycler(color=CYCLE),
     "axes.spines.top": False,
@@ -98,6 +101,21 @@ def to_png(fig: Figure) -> bytes:
     with io.BytesIO() as buffer:
         fig.savefig(buffer, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
+
+
+def small_png(pixels: np.ndarray) -> bytes:
+    """Return pixels (H, W, 3) as a small PNG of few colours, chosen so that rare colours keep their hue.
+
+    They are 256, and fewer where the picture is like noise and would take more than 500 kB.
+    """
+    for colours in (256, 64, 32):
+        with io.BytesIO() as buffer:
+            few = Image.fromarray(pixels).quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1)
+            few.save(buffer, "png", optimize=True)
+            png = buffer.getvalue()
+        if len(png) <= 500_000:
+            break
+    return png
 
 
 def png_bundle(png: bytes, alt: str, width: int) -> tuple[dict, dict]:

@@ -1,10 +1,12 @@
 // Bundles all widgets into course_utils/widgets/dist/course.js: `make widgets`, or with --check tells if it is stale.
 import { build } from "esbuild";
 import { readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 
+const here = fileURLToPath(new URL(".", import.meta.url));
 const target = new URL("../../course_utils/widgets/dist/course.js", import.meta.url);
 const { outputFiles } = await build({
-  absWorkingDir: import.meta.dirname,
+  absWorkingDir: here,
   entryPoints: ["entry.js"],
   bundle: true,
   format: "esm",
@@ -12,7 +14,7 @@ const { outputFiles } = await build({
   charset: "utf8",
   legalComments: "none",
   loader: { ".css": "text" },
-  nodePaths: [`${import.meta.dirname}/node_modules`],
+  nodePaths: [`${here}node_modules`],
   write: false,
 });
 const made = outputFiles[0].text;

@@ -1,7 +1,7 @@
 // The twin of divergences.py: the same numbers, for the hand, at the speed of the screen.
 
 import { contours } from "d3-contour";
-import { gaussianLogProb, integrand, linspace, logAddExp, trapezoid } from "./mathematics.js";
+import { gaussianLogProb, integrand, linspace, logAddExp, softMinus, trapezoid } from "./mathematics.js";
 import { nearest, written } from "./stage.js";
 
 const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
@@ -11,76 +11,99 @@ const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
 /** alpha of Amari's family for a kind of divergence, null for Jensen and Shannon's. */
 const alphaOf = (kind, alpha) => ({ forward: 1, reverse: 0, js: null, alpha })[kind];
 
-/** The divergence of p (log density on the grid x) from N(mu, sigma²), by the trapezoidal rule. */
-function divergence(logP, x, alpha, mu, logSigma) {
+/** The divergence of p (log density and density on the grid x) from N(mu, sigma²). */
+function divergence({ logP, p, x }, alpha, mu, logSigma) {
   const sigma = Math.exp(logSigma);
-  let sum = 0;
-  let before = 0;
-  for (let i = 0; i < x.length; i++) {
-    const here = integrand(logP[i], -0.5 * ((x[i] - mu) / sigma) ** 2 - logSigma - LOG_ROOT, alpha);
-    if (i) sum += 0.5 * (here + before) * (x[i] - x[i - 1]);
-    before = here;
-  }
-  return sum;
+  return trapezoid((i) => {
+    const z = (x[i] - mu) / sigma;
+    return integrand(logP[i], -0.5 * z * z - logSigma - LOG_ROOT, alpha, p[i]);
+  }, x);
 }
 
-/** The value at theta = [mu, log sigma] and, by central differences, gradient and second derivatives there. */
-function differences(logP, x, alpha, [mu, logSigma], h) {
-  const f = (i, j) => divergence(logP, x, alpha, mu + i * h, logSigma + j * h);
-  const [west, east, south, north, here] = [f(-1, 0), f(1, 0), f(0, -1), f(0, 1), f(0, 0)];
-  return {
-    gradient: [(east - west) / (2 * h), (north - south) / (2 * h)],
-    a: (east + west - 2 * here) / h ** 2,
-    b: (north + south - 2 * here) / h ** 2,
-    c: (f(1, 1) + f(-1, -1) - f(1, -1) - f(-1, 1)) / (4 * h ** 2),
-  };
+/** Gradient and second derivatives (a, c; c, b) of the divergence by (mu, log sigma): divergences.py's `slopes`. */
+function slopes({ logP, p, x }, alpha, [mu, logSigma]) {
+  const sigma = Math.exp(logSigma);
+  const step = x[1] - x[0];
+  let [g, h, a, b, c] = [0, 0, 0, 0, 0];
+  for (let i = 0; i < x.length; i++) {
+    const z = (x[i] - mu) / sigma;
+    const logQ = -0.5 * z * z - logSigma - LOG_ROOT;
+    const q = Math.exp(logQ);
+    let first; // derivatives of the integrand by log q
+    let second;
+    if (alpha === null) {
+      first = q > 0 ? 0.5 * q * (logQ - logAddExp(logP[i], logQ) + Math.LN2) : 0;
+      second = first + (q > 0 ? (0.5 * q * p[i]) / (p[i] + q) : 0);
+    } else if (alpha === 0) {
+      first = q > 0 ? q * (logQ - logP[i]) : 0;
+      second = first + q;
+    } else {
+      const m = alpha === 1 ? p[i] : Math.exp(alpha * logP[i] + (1 - alpha) * logQ);
+      first = (q - m) / alpha;
+      second = (q - (1 - alpha) * m) / alpha;
+    }
+    const weight = i === 0 || i === x.length - 1 ? 0.5 * step : step; // the trapezoidal rule
+    const by = z * z - 1; // log q by log sigma; by mu it is z / sigma
+    g += (weight * first * z) / sigma;
+    h += weight * first * by;
+    a += (weight * (second * z * z - first)) / sigma ** 2;
+    b += weight * (second * by * by - 2 * first * z * z);
+    c += (weight * z * (second * by - 2 * first)) / sigma;
+  }
+  return { gradient: [g, h], a, b, c };
 }
 
 /** The path of [mu, log sigma] downhill by Newton's method: divergences.py's `descend`, of one start. */
-function descend(logP, x, alpha, start, { stride, steps, h, parts, enough }) {
+function descend(target, alpha, start, { stride, steps, parts, close, enough }) {
   const path = [start];
   for (let turn = 0; turn < steps; turn++) {
     const at = path.at(-1);
-    const { gradient: g, a, b, c } = differences(logP, x, alpha, at, h);
-    if (Math.max(...g.map(Math.abs)) < enough) break;
-    const angle = 0.5 * Math.atan2(2 * c, a - b);
-    const radius = Math.hypot((a - b) / 2, c);
-    const step = [0, 0];
-    for (const [size, axis] of [
-      [(a + b) / 2 + radius, [Math.cos(angle), Math.sin(angle)]],
-      [(a + b) / 2 - radius, [-Math.sin(angle), Math.cos(angle)]],
-    ]) {
-      const along = (axis[0] * g[0] + axis[1] * g[1]) / Math.max(Math.abs(size), 1e-2); // downhill at a saddle too
-      step[0] += along * axis[0];
-      step[1] += along * axis[1];
-    }
-    const scale = Math.max(1, Math.hypot(...step) / stride);
+    const { gradient, a, b, c } = slopes(target, alpha, at);
+    const step = newton(gradient, a, b, c);
+    const length = Math.hypot(...step);
+    if (length < enough) break;
+    const scale = Math.max(1, length / stride);
     const tried = parts.map((part) => [at[0] - (part * step[0]) / scale, at[1] - (part * step[1]) / scale]);
-    const values = tried.map((theta) => divergence(logP, x, alpha, ...theta));
-    const best = values.indexOf(Math.min(...values));
+    const values = length < close ? null : tried.map((theta) => divergence(target, alpha, ...theta));
+    const best = values ? values.indexOf(Math.min(...values)) : parts.length - 1;
     if (best === 0) break;
     path.push(tried[best]);
   }
   return path;
 }
 
+/** Newton's step against a gradient, with the absolute values of the curvatures: downhill at a saddle too. */
+function newton(gradient, a, b, c) {
+  const angle = 0.5 * Math.atan2(2 * c, a - b);
+  const radius = Math.hypot((a - b) / 2, c);
+  const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+  const step = [0, 0];
+  for (const [size, x, y] of [[(a + b) / 2 + radius, cos, sin], [(a + b) / 2 - radius, -sin, cos]]) {
+    const along = (x * gradient[0] + y * gradient[1]) / Math.max(Math.abs(size), 1e-2);
+    step[0] += along * x;
+    step[1] += along * y;
+  }
+  return step;
+}
+
 // W-KL ---------------------------------------------------------------------------------------------------------------
 
 const grids = new Map(); // of a spec, made once
 
-/** The grids of the spec; of every Gaussian of the landscape log q and q on x, one after the other. */
+/** The grids of the spec; of every Gaussian of the landscape, one after the other, log q, q, and their integrals. */
 function gridsOf(spec) {
   if (!grids.has(spec.name)) {
     const found = Object.fromEntries(
       Object.entries(spec.constants.grids).map(([name, grid]) => [name, linspace(grid)]),
     );
     const { x, mus, logSigmas } = found;
-    const logQ = new Float64Array(logSigmas.length * mus.length * x.length);
-    let i = 0;
-    for (const logSigma of logSigmas) {
-      for (const mu of mus) for (const v of x) logQ[i++] = gaussianLogProb(v, mu, Math.exp(logSigma));
-    }
-    grids.set(spec.name, { ...found, logQ, q: logQ.map(Math.exp) });
+    const all = Array.from(logSigmas, (logSigma) => Array.from(mus, (mu) => [mu, Math.exp(logSigma)])).flat();
+    const logQ = new Float64Array(all.length * x.length);
+    all.forEach(([mu, sigma], cell) => logQ.set(x.map((v) => gaussianLogProb(v, mu, sigma)), cell * x.length));
+    const q = logQ.map(Math.exp);
+    const mass = all.map((_, cell) => trapezoid((i) => q[cell * x.length + i], x));
+    const negentropy = all.map((_, cell) => trapezoid((i) => q[cell * x.length + i] * logQ[cell * x.length + i], x));
+    grids.set(spec.name, { ...found, all, logQ, q, mass, negentropy, power: new Float64Array(logQ.length) });
   }
   return grids.get(spec.name);
 }
@@ -95,33 +118,88 @@ function logMixture({ separation, weight, left, right }, x) {
   );
 }
 
+let powered = null; // the exponent of the table `power`: it stays while only the mixture moves
+
+/** Fill `power` with the densities of all Gaussians on the even grid x, to the power of `exponent`. */
+function raise(exponent, { x, all, power }) {
+  if (powered === exponent) return;
+  powered = exponent;
+  const step = x[1] - x[0];
+  all.forEach(([mu, sigma], cell) => {
+    const c = exponent / sigma ** 2;
+    const middle = Math.round((mu - x[0]) / step);
+    const top = Math.exp(exponent * gaussianLogProb(x[middle], mu, sigma));
+    const bend = Math.exp(-c * step * step);
+    for (const way of [1, -1]) { // from the top outwards: the ratio of neighbours falls by the same factor each time
+      let value = top;
+      let ratio = Math.exp(-c * step * (way * (x[middle] - mu) + 0.5 * step));
+      for (let i = middle; i >= 0 && i < x.length; i += way) {
+        power[cell * x.length + i] = value;
+        value *= ratio;
+        ratio *= bend;
+      }
+    }
+  });
+}
+
+/**
+ * The divergence of p from every Gaussian of the landscape, rows of sigma: but for Jensen and Shannon's, the product of a
+ * table of all Gaussians and a vector of p. Like `integrand`, whose sum it is.
+ */
+function landscapeOf({ logP, p, x }, alpha, grids) {
+  const { logQ, q, mass, negentropy, power } = grids;
+  const n = x.length;
+  const weight = x.map((_, i) => (i === 0 || i === n - 1 ? 0.5 : 1) * (x[1] - x[0])); // the trapezoidal rule
+  const massP = trapezoid((i) => p[i], x);
+  const product = (table, vector) => (cell) => {
+    let sum = 0;
+    for (let i = 0, k = cell * n; i < n; i++, k++) sum += table[k] * vector[i];
+    return sum;
+  };
+  const each = (value) => Float64Array.from(mass, (massQ, cell) => value(cell, massQ));
+  if (alpha === 1) {
+    const crossed = product(logQ, p.map((v, i) => weight[i] * v));
+    const own = trapezoid((i) => (p[i] > 0 ? p[i] * logP[i] : 0), x);
+    return each((cell, massQ) => own - crossed(cell) - massP + massQ);
+  }
+  if (alpha === 0) {
+    const crossed = product(q, logP.map((v, i) => weight[i] * v));
+    return each((cell, massQ) => negentropy[cell] - crossed(cell) - massQ + massP);
+  }
+  if (alpha !== null) {
+    raise(1 - alpha, grids);
+    const mixed = product(power, logP.map((v, i) => weight[i] * Math.exp(alpha * v)));
+    return each((cell, massQ) => (alpha * massP + (1 - alpha) * massQ - mixed(cell)) / (alpha * (1 - alpha)));
+  }
+  return each((cell, massQ) => {
+    let sum = Math.LN2 * (massP + massQ);
+    for (let i = 0, k = cell * n; i < n; i++, k++) {
+      const log = logP[i] - logQ[k];
+      if (log > 40 || log < -40) continue; // the smaller of the two counts for nothing
+      const soft = softMinus(Math.abs(log));
+      sum -= weight[i] * (p[i] * (soft - Math.min(log, 0)) + q[k] * (soft + Math.max(log, 0)));
+    }
+    return 0.5 * sum;
+  });
+}
+
 let terrain = { of: "" }; // of the last mixture and divergence: the start does not matter to it
 
-/** The divergence over (mu, sigma), rows of sigma, and its local minima [mu, log sigma, value]. */
-function terrainOf(state, logP, alpha, spec) {
-  const { x, mus, logSigmas, logQ, q } = gridsOf(spec);
+/** The landscape of the divergence over (mu, log sigma), and its local minima [mu, log sigma, value]. */
+function terrainOf(state, target, alpha, spec) {
   const of = JSON.stringify([state.separation, state.weight, state.left, state.right, alpha]);
   if (terrain.of === of) return terrain;
+  const { mus, logSigmas } = gridsOf(spec);
   const columns = mus.length;
-  const landscape = new Float64Array(columns * logSigmas.length);
-  const p = logP.map(Math.exp);
-  const n = x.length;
-  for (let cell = 0; cell < landscape.length; cell++) {
-    let sum = 0;
-    for (let i = 0, k = cell * n; i < n; i++, k++) {
-      const edge = i === 0 || i === n - 1 ? 0.5 : 1; // the trapezoidal rule on an even grid
-      sum += edge * integrand(logP[i], logQ[k], alpha, p[i], q[k]);
-    }
-    landscape[cell] = sum * (x[1] - x[0]);
-  }
+  const landscape = landscapeOf(target, alpha, gridsOf(spec));
+  const around = [-1, 0, 1].flatMap((i) => [-1, 0, 1].map((j) => i * columns + j)).filter((offset) => offset);
   const minima = [];
   for (let s = 1; s < logSigmas.length - 1; s++) {
     for (let m = 1; m < columns - 1; m++) {
-      const here = landscape[s * columns + m];
-      const around = [-1, 0, 1].flatMap((i) => [-1, 0, 1].map((j) => (i || j ? landscape[(s + i) * columns + m + j] : Infinity)));
-      if (here < Math.min(...around)) {
-        const end = descend(logP, x, alpha, [mus[m], logSigmas[s]], spec.constants.descent).at(-1);
-        minima.push([...end, divergence(logP, x, alpha, ...end)]);
+      const cell = s * columns + m;
+      if (around.every((offset) => landscape[cell] < landscape[cell + offset])) {
+        const end = descend(target, alpha, [mus[m], logSigmas[s]], spec.constants.descent).at(-1);
+        minima.push([...end, divergence(target, alpha, ...end)]);
       }
     }
   }
@@ -133,20 +211,21 @@ export const kl = {
     const { x, shown } = gridsOf(spec);
     const alpha = alphaOf(state.kind, state.alpha);
     const logP = logMixture(state, x);
+    const p = logP.map(Math.exp);
+    const target = { logP, p, x };
     const shownP = logMixture(state, shown);
-    const { landscape, minima } = terrainOf(state, logP, alpha, spec);
-    const path = descend(logP, x, alpha, [state.mu, Math.log(state.sigma)], spec.constants.descent);
+    const { landscape, minima } = terrainOf(state, target, alpha, spec);
+    const path = descend(target, alpha, [state.mu, Math.log(state.sigma)], spec.constants.descent);
     const [mu, logSigma] = path.at(-1);
     const sigma = Math.exp(logSigma);
-    const p = logP.map(Math.exp);
-    const mean = trapezoid(p.map((v, i) => v * x[i]), x);
-    const deviation = Math.sqrt(trapezoid(p.map((v, i) => v * (x[i] - mean) ** 2), x));
+    const mean = trapezoid((i) => p[i] * x[i], x);
+    const deviation = Math.sqrt(trapezoid((i) => p[i] * (x[i] - mean) ** 2, x));
     return {
       p: shownP.map(Math.exp),
       q: shown.map((v) => Math.exp(gaussianLogProb(v, mu, sigma))),
       start: shown.map((v) => Math.exp(gaussianLogProb(v, state.mu, state.sigma))),
       integrand: shown.map((v, i) => integrand(shownP[i], gaussianLogProb(v, mu, sigma), alpha)),
-      value: divergence(logP, x, alpha, mu, logSigma),
+      value: divergence(target, alpha, mu, logSigma),
       mu, sigma, path, minima, landscape,
       moments: [mean, deviation],
     };
@@ -250,47 +329,53 @@ function modelOf({ model, x, noise }, z) {
   const logPrior = z.map((v) => gaussianLogProb(v, 0, 1));
   const logLikelihood = z.map((v) => gaussianLogProb(x, decoders[model](v), noise));
   const logJoint = logPrior.map((v, i) => v + logLikelihood[i]);
-  const logPx = Math.log(trapezoid(logJoint.map(Math.exp), z));
-  return { logPrior, logLikelihood, logJoint, logPx, logPosterior: logJoint.map((v) => v - logPx) };
+  const logPx = Math.log(trapezoid((i) => Math.exp(logJoint[i]), z));
+  const logPosterior = logJoint.map((v) => v - logPx);
+  return { logPrior, logLikelihood, logJoint, logPx, logPosterior, posterior: logPosterior.map(Math.exp) };
 }
+
+let last = { of: "" }; // optima of the last model
 
 /** The local optima of the ELBO over q, [mu, sigma, gap], the best first. */
 function optima(state, spec) {
-  const z = linspace(spec.constants.grid);
-  const { logPosterior } = modelOf(state, z);
-  const gap = (theta) => divergence(logPosterior, z, 0, ...theta);
+  const of = JSON.stringify([state.model, state.x, state.noise]);
+  if (last.of === of) return last.optima;
+  const x = linspace(spec.constants.grid);
+  const { logPosterior: logP, posterior: p } = modelOf(state, x);
+  const gap = (theta) => divergence({ logP, p, x }, 0, ...theta);
   const { means, logSigmas, nudge } = spec.constants.starts;
   const ends = means
-    .flatMap((mu) => logSigmas.map((logSigma) => descend(logPosterior, z, 0, [mu, logSigma], spec.constants.descent).at(-1)))
+    .flatMap((mu) => logSigmas.map((logSigma) => descend({ logP, p, x }, 0, [mu, logSigma], spec.constants.descent).at(-1)))
     .map((theta) => [...theta, gap(theta)])
     .sort((a, b) => Math.round(1e9 * (a[2] - b[2])) || a[0] - b[0]); // twins of equal gap by their mean
   const found = [];
   for (const [mu, logSigma, value] of ends) {
-    const around = [-1, 0, 1].flatMap((i) => [-1, 0, 1].map((j) => gap([mu + i * nudge, logSigma + j * nudge])));
-    const saddle = Math.min(...around) < value - 1e-7;
     const far = found.every((other) => Math.max(Math.abs(mu - other[0]), Math.abs(logSigma - other[1])) > 1e-2);
-    if (!saddle && far) found.push([mu, logSigma, value]);
+    const around = [-1, 0, 1].flatMap((i) => [-1, 0, 1].map((j) => [mu + i * nudge, logSigma + j * nudge]));
+    const saddle = () => Math.min(...around.map(gap)) < value - 1e-7;
+    if (far && !saddle()) found.push([mu, logSigma, value]);
   }
-  return found.map(([mu, logSigma, value]) => [mu, Math.exp(logSigma), value]);
+  last = { of, optima: found.map(([mu, logSigma, value]) => [mu, Math.exp(logSigma), value]) };
+  return last.optima;
 }
 
 export const elbo = {
   compute(state, spec) {
     const z = linspace(spec.constants.grid);
-    const { logPrior, logLikelihood, logJoint, logPx, logPosterior } = modelOf(state, z);
+    const { logPrior, logLikelihood, logJoint, logPx, logPosterior, posterior } = modelOf(state, z);
     const logQ = z.map((v) => gaussianLogProb(v, state.mu, state.sigma));
     const q = logQ.map(Math.exp);
     const shown = (values) => values.slice(...spec.constants.shown);
-    const from = (logP) => trapezoid(logQ.map((v, i) => integrand(logP[i], v, 0)), z);
+    const from = (logP) => trapezoid((i) => integrand(logP[i], logQ[i], 0), z);
     return {
       prior: shown(logPrior.map(Math.exp)),
-      posterior: shown(logPosterior.map(Math.exp)),
+      posterior: shown(posterior),
       q: shown(q),
       integrand: shown(logQ.map((v, i) => integrand(logPosterior[i], v, 0))),
       log_px: logPx,
-      elbo: trapezoid(q.map((v, i) => (v > 0 ? v * (logJoint[i] - logQ[i]) : 0)), z),
+      elbo: trapezoid((i) => (q[i] > 0 ? q[i] * (logJoint[i] - logQ[i]) : 0), z),
       gap: from(logPosterior),
-      reconstruction: trapezoid(q.map((v, i) => v * logLikelihood[i]), z),
+      reconstruction: trapezoid((i) => q[i] * logLikelihood[i], z),
       rate: from(logPrior),
       get optima() {
         return optima(state, spec); // takes longer than the rest: only when the hand rests
@@ -301,13 +386,15 @@ export const elbo = {
   draw(view, numbers, state, spec) {
     const z = linspace(spec.constants.grid).slice(...spec.constants.shown);
     const { words } = spec.constants;
+    const highest = Math.max(...numbers.posterior, ...numbers.q);
+    const top = Math.max(highest, Math.min(2 * highest, Math.max(...numbers.integrand))); // the area may be higher
     const left = view.panel("densities", {
       legend: [["p", "posterior"], ["q", "q"], ["grey", "prior"], ["gap", "area = gap", "area"]],
       label: words.densities,
     });
     left.axes({
       x: { domain: [z[0], z.at(-1)], label: "z" },
-      y: { domain: [0, ceiling(Math.max(...numbers.posterior, ...numbers.q))], label: "density", digits: 2 },
+      y: { domain: [0, ceiling(top)], label: "density", digits: 2 },
       title: "prior, posterior and q",
     });
     left.area("integrand", z, numbers.integrand, { colour: "gap" });
@@ -365,9 +452,9 @@ export const elbo = {
   actions: {
     best(state, spec) {
       const z = linspace(spec.constants.grid);
-      const { logPosterior } = modelOf(state, z);
+      const { logPosterior, posterior } = modelOf(state, z);
       const start = [state.mu, Math.log(state.sigma)];
-      const [mu, logSigma] = descend(logPosterior, z, 0, start, spec.constants.descent).at(-1);
+      const [mu, logSigma] = descend({ logP: logPosterior, p: posterior, x: z }, 0, start, spec.constants.descent).at(-1);
       return nearest({ mu, sigma: Math.exp(logSigma) }, spec, 0);
     },
   },

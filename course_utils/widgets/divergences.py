@@ -11,9 +11,8 @@ from torch import Tensor
 from course_utils import divergences as D
 from course_utils.densities import GaussianMixture, gaussian_log_prob
 from course_utils.errors import choose
-from course_utils.plots import COLOURS, ramp, schemes
+from course_utils.plots import ramp, schemes
 from course_utils.widgets.stage import Choice, Declaration, Range, State, Widget, grid
-
 
 # W-KL: rows 1.4 and 1.5 --------------------------------------------------------------------------------------------
 
@@ -33,9 +32,9 @@ X, SHOWN, MUS, LOG_SIGMAS = (torch.linspace(g["low"], g["high"], g["n"], dtype=t
 DESCENT = {
     "stride": 0.35,  # longest step of the descent in (mu, log sigma): short enough not to leap over a ridge
     "steps": 60,
-    "h": 1e-3,  # of the central differences
     "parts": [0.0, 0.1, 0.3, 1.0],  # of a step that are tried
-    "enough": 1e-9,  # a slope as small as this is none
+    "close": 1e-3,  # a step as short as this is taken whole: rounding would hide which part is best
+    "enough": 1e-9,  # a step as short as this is none
 }
 LEVELS = [0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1, 1.25, 1.5, 2, 3, 5, 10]
 
@@ -109,31 +108,57 @@ def terrain_of(shape: tuple[float, ...], kind: str | float) -> tuple[Tensor, Ten
 def descend(log_p: Tensor, kind: str | float, start: Tensor, x: Tensor = X) -> Tensor:
     """Return the path (T, N, 2) of (mu, log sigma) downhill from N starts (N, 2) into the minima below them.
 
-    `log_p` (G,) is that of the target on the grid `x`.
-
-    Newton's method with derivatives by central differences, the absolute value of the curvatures, steps of limited
-    length, and of each step the part that lowers the divergence most (``DESCENT``). A dozen steps in place of a gradient method's
-    hundred, so that a slider can be followed.
+    `log_p` (G,) is that of the target on the grid `x`. Newton's method with the absolute value of the curvatures, steps
+    of limited length, and of each step the part that lowers the divergence most (``DESCENT``). A dozen steps in place
+    of a gradient method's hundred, so that a slider can be followed.
     """
-    path, h = [start], DESCENT["h"]
-    offsets = h * torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0], dtype=start.dtype)] * 2)  # (9, 2)
+    path = [start]
     parts = torch.tensor(DESCENT["parts"], dtype=start.dtype)[:, None, None]
     for _ in range(DESCENT["steps"]):
-        f = values_at(log_p, kind, path[-1][:, None] + offsets, x).reshape(-1, 3, 3)  # (N, 3, 3)
-        gradient = torch.stack([f[:, 2, 1] - f[:, 0, 1], f[:, 1, 2] - f[:, 1, 0]], dim=-1) / (2 * h)
-        if gradient.abs().max() < DESCENT["enough"]:
-            break
-        a, b = (f[:, 2, 1] + f[:, 0, 1] - 2 * f[:, 1, 1]) / h**2, (f[:, 1, 2] + f[:, 1, 0] - 2 * f[:, 1, 1]) / h**2
-        c = (f[:, 2, 2] + f[:, 0, 0] - f[:, 2, 0] - f[:, 0, 2]) / (4 * h**2)
-        size, axes = torch.linalg.eigh(torch.stack([a, c, c, b], dim=-1).reshape(-1, 2, 2))
+        gradient, hessian = slopes(log_p, kind, path[-1], x)
+        size, axes = torch.linalg.eigh(hessian)
         along = (axes.mT @ gradient[..., None]) / size.abs().clamp(min=1e-2)[..., None]  # downhill at a saddle too
         step = (axes @ along)[..., 0]
-        tried = path[-1] - parts * step / (step.norm(dim=-1, keepdim=True) / DESCENT["stride"]).clamp(min=1)  # (4, N, 2)
+        length = step.norm(dim=-1)  # (N,)
+        tried = path[-1] - parts * step / (length / DESCENT["stride"]).clamp(min=1)[:, None]  # (4, N, 2)
         best = values_at(log_p, kind, tried, x).argmin(0)  # (N,)
+        best[length < DESCENT["close"]] = len(parts) - 1
+        best[length < DESCENT["enough"]] = 0
         if not best.any():
             break
         path.append(tried[best, torch.arange(len(start))])
     return torch.stack(path)
+
+
+def slopes(log_p: Tensor, kind: str | float, theta: Tensor, x: Tensor = X) -> tuple[Tensor, Tensor]:
+    """Return gradient (N, 2) and second derivatives (N, 2, 2) of the divergence at theta = (mu, log sigma) (N, 2).
+
+    By the chain rule through log q, whose derivatives are z / sigma by mu and z² - 1 by log sigma,
+    z = (x - mu) / sigma.
+    """
+    sigma = theta[:, 1:].exp()
+    z = (x - theta[:, :1]) / sigma  # (N, G)
+    first, second = derivatives(log_p, gaussian_log_prob(x, theta[:, :1], sigma), kind)
+    by = z / sigma, z**2 - 1
+    a = second * by[0] ** 2 - first / sigma**2
+    b = second * by[1] ** 2 - first * 2 * z**2
+    c = second * by[0] * by[1] - first * 2 * z / sigma
+    gradient, hessian = torch.stack([first * by[0], first * by[1]]), torch.stack([a, c, c, b])
+    return torch.trapezoid(gradient, x).T, torch.trapezoid(hessian, x).T.reshape(-1, 2, 2)
+
+
+def derivatives(log_p: Tensor, log_q: Tensor, kind: str | float) -> tuple[Tensor, Tensor]:
+    """Return first and second derivative of the divergence's integrand by log q: (..., G) each, as log_q."""
+    q, alpha = log_q.exp(), D.alpha_of(kind)
+    if alpha is None:
+        log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+        first = 0.5 * D.weighted(q, log_q - log_m)
+        return first, first + 0.25 * q * (log_p - log_m).exp()
+    if alpha == 0:
+        first = D.weighted(q, log_q - log_p)
+        return first, first + q
+    between = (alpha * log_p + (1 - alpha) * log_q).exp()
+    return (q - between) / alpha, (q - (1 - alpha) * between) / alpha
 
 
 def values_at(log_p: Tensor, kind: str | float, theta: Tensor, x: Tensor = X) -> Tensor:
@@ -204,7 +229,9 @@ Z_GRID = grid(-13, 13, 1041)  # step 0.025 <= sigma / 4, and room for a wide q's
 Z = torch.linspace(Z_GRID["low"], Z_GRID["high"], Z_GRID["n"], dtype=torch.float64)
 MU_Q, SIGMA_Q = (-3.0, 3.0), (0.1, 2.0)  # the sliders' ends
 STARTS = {"means": [-2.4, -1.6, -0.8, 0.0, 0.8, 1.6, 2.4], "logSigmas": [-1.5, -0.2], "nudge": 0.05}
-NUDGES = STARTS["nudge"] * torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0], dtype=Z.dtype)] * 2)  # (9, 2) around an optimum
+NUDGES = STARTS["nudge"] * torch.cartesian_prod(
+    *[torch.tensor([-1.0, 0.0, 1.0], dtype=Z.dtype)] * 2
+)  # (9, 2) around an optimum
 SHOWN_Z = slice(360, 681)  # -4 to 4: what the left panel draws
 TERMS = ["log p(x)", "− KL(q ‖ p(z|x))", "E log p(x|z)", "− KL(q ‖ p(z))"]
 

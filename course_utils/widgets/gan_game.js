@@ -1,6 +1,6 @@
 // The twin of gan_game.py: the optimal discriminator, the game's value and the generator's gradient.
 
-import { gaussianLogProb, integrand, linspace, logSigmoid, ndtr } from "./mathematics.js";
+import { gaussianLogProb, linspace, ndtr, softMinus } from "./mathematics.js";
 import { written } from "./stage.js";
 
 const CURVES = ["value", "best", "js", "w1", "saturating", "non_saturating"];
@@ -18,58 +18,100 @@ function realDensity({ weights, means, sigmas }, x) {
   return { logP, p: logP.map(Math.exp), slope, cdf };
 }
 
-/** Value, divergences and gradients for p_g = N(mean, width²), by quadrature on an even grid. */
-function curvesAt(mean, width, sharpness, { logP, p, slope, cdf }, x) {
-  const found = Object.fromEntries(CURVES.map((name) => [name, 0]));
+/** Log density, density and cumulative distribution of N(0, width²) at x. */
+function gaussianAt(x, width) {
+  const logQ = x.map((v) => gaussianLogProb(v, 0, width));
+  return { x, logQ, q: logQ.map(Math.exp), cdf: x.map((v) => ndtr(v / width)) };
+}
+
+/**
+ * Value, divergences and gradients for a p_g of this width, by quadrature on an even grid. `around` has p_g at x - mean,
+ * from its place `first` on. With the logit l, log D = min(l, 0) - softMinus(|l|) and log(1 - D) = -max(l, 0) - softMinus(|l|).
+ */
+function curvesAt({ x, logQ, q, cdf }, first, width, sharpness, real) {
   const step = x[1] - x[0];
-  for (let i = 0; i < x.length; i++) {
-    const weight = i === 0 || i === x.length - 1 ? 0.5 * step : step; // the trapezoidal rule
-    const logQ = gaussianLogProb(x[i], mean, width);
-    const q = Math.exp(logQ);
-    const optimal = logP[i] - logQ;
-    const logit = sharpness * optimal;
-    const believed = sigmoid(logit);
-    const steep = sharpness * (slope[i] + (x[i] - mean) / width ** 2); // of the logits, in x
-    found.value += weight * (p[i] * logSigmoid(logit) + q * logSigmoid(-logit));
-    found.best += weight * (p[i] * logSigmoid(optimal) + q * logSigmoid(-optimal));
-    found.js += weight * integrand(logP[i], logQ, null, p[i], q);
-    found.w1 += weight * Math.abs(cdf[i] - ndtr((x[i] - mean) / width));
-    found.saturating -= weight * q * believed * steep;
-    found.non_saturating -= weight * q * (1 - believed) * steep;
+  const n = real.p.length;
+  let [best, mass, value, w1, saturating, nonSaturating] = [0, 0, 0, 0, 0, 0];
+  for (let i = 0, k = first; i < n; i++, k++) {
+    const weight = i === 0 || i === n - 1 ? 0.5 * step : step; // the trapezoidal rule
+    w1 += weight * Math.abs(real.cdf[i] - cdf[k]);
+    const logP = real.logP[i];
+    const logG = logQ[k];
+    if (logP < -60 && logG < -60) continue; // less than 1e-26
+    const p = weight * real.p[i];
+    const g = weight * q[k];
+    const optimal = logP - logG;
+    const soft = softMinus(Math.abs(optimal));
+    best -= p * (soft - Math.min(optimal, 0)) + g * (soft + Math.max(optimal, 0));
+    mass += p + g;
+    let believed = p / (p + g); // D
+    let doubted = g / (p + g); // 1 - D
+    if (sharpness < 1) {
+      const logit = sharpness * optimal;
+      const flat = softMinus(Math.abs(logit));
+      value -= p * (flat - Math.min(logit, 0)) + g * (flat + Math.max(logit, 0));
+      believed = sigmoid(logit);
+      doubted = 1 - believed;
+    }
+    const steep = sharpness * (real.slope[i] + x[k] / width ** 2); // of the logits, in x
+    saturating -= g * believed * steep;
+    nonSaturating -= g * doubted * steep;
   }
-  return found;
+  return {
+    value: sharpness < 1 ? value : best,
+    best,
+    js: 0.5 * (best + Math.LN2 * mass),
+    w1,
+    saturating,
+    non_saturating: nonSaturating,
+  };
 }
 
 const real = {}; // by kind of data
 let last = { of: "" }; // the curves over the means, which stay while only the mean moves
 
+/** The means, which are points of the grid x. */
+function meansOf(x, spec) {
+  const [start, stop, step] = spec.constants.means;
+  return x.slice(start, stop).filter((_, i) => i % step === 0);
+}
+
+/** The curves over the means: p_g at x - mean is found in one table for all means, as these are points of x. */
+function curvesOf({ data, width, sharpness }, density, x, spec) {
+  const of = JSON.stringify([data, width, sharpness]);
+  if (last.of === of) return last.curves;
+  const middle = x.length - 1;
+  const step = x[1] - x[0];
+  const around = gaussianAt(Float64Array.from({ length: 2 * x.length - 1 }, (_, k) => (k - middle) * step), width);
+  const [start, , every] = spec.constants.means;
+  const all = Array.from(meansOf(x, spec), (_, m) => curvesAt(around, middle - start - every * m, width, sharpness, density));
+  last = { of, curves: Object.fromEntries(CURVES.map((name) => [name, all.map((one) => one[name])])) };
+  return last.curves;
+}
+
 export const gan_game = {
-  compute({ data, mean, width, sharpness }, spec) {
+  compute(state, spec) {
+    const { data, mean, width, sharpness } = state;
     const x = linspace(spec.constants.x);
-    const means = linspace(spec.constants.means);
     const density = (real[data] ??= realDensity(spec.constants.data[data], x));
-    const of = JSON.stringify([data, width, sharpness]);
-    if (last.of !== of) {
-      const all = Array.from(means, (m) => curvesAt(m, width, sharpness, density, x));
-      last = { of, curves: Object.fromEntries(CURVES.map((name) => [name, all.map((one) => one[name])])) };
-    }
     const shown = (values) => values.slice(...spec.constants.shown);
-    const logQ = x.map((v) => gaussianLogProb(v, mean, width));
+    const here = gaussianAt(x.map((v) => v - mean), width);
     return {
       p: shown(density.p),
-      q: shown(logQ.map(Math.exp)),
-      d: shown(logQ.map((v, i) => sigmoid(sharpness * (density.logP[i] - v)))),
-      curves: last.curves,
+      q: shown(here.q),
+      d: shown(here.logQ.map((v, i) => sigmoid(sharpness * (density.logP[i] - v)))),
+      curves: curvesOf(state, density, x, spec),
       mean,
-      here: curvesAt(mean, width, sharpness, density, x),
+      here: curvesAt(here, 0, width, sharpness, density),
       sharpness,
     };
   },
 
   draw(view, numbers, state, spec) {
     const { words, floor } = spec.constants;
-    const x = linspace(spec.constants.x).slice(...spec.constants.shown);
-    const means = linspace(spec.constants.means);
+    const whole = linspace(spec.constants.x);
+    const x = whole.slice(...spec.constants.shown);
+    const means = meansOf(whole, spec);
     const size = { width: 320, height: 290, left: 50 };
     const left = view.panel("densities", {
       ...size, right: 30, label: words.densities, legend: [["p", "p data"], ["q", "p generated"], ["good", "D", "dashed"]],

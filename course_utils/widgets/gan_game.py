@@ -19,9 +19,10 @@ DATA = {
     "two": {"weights": [0.5, 0.5], "means": [-2.0, 2.0], "sigmas": [0.6, 0.6]},
 }
 X_GRID = grid(-26, 26, 1041)  # step 0.05 <= width / 6, and room for the tails of all p_g
-MEANS_GRID = grid(-10, 10, 161)
-X, MEANS = (torch.linspace(g["low"], g["high"], g["n"], dtype=torch.float64) for g in (X_GRID, MEANS_GRID))
+X = torch.linspace(X_GRID["low"], X_GRID["high"], X_GRID["n"], dtype=torch.float64)
 SHOWN = slice(280, 761)  # -12 to 12: what the left panel draws
+MEANS_AT = slice(320, 721, 4)  # -10 to 10 in steps of 0.2: points of X, so that the page needs one table for all p_g
+MEANS = X[MEANS_AT]
 
 
 class Curves(NamedTuple):
@@ -142,7 +143,7 @@ GAN = Declaration(
     colours=schemes("p", "q", "gap", "grey", "good", "amber", "ink"),
     constants={
         "x": X_GRID,
-        "means": MEANS_GRID,
+        "means": [MEANS_AT.start, MEANS_AT.stop, MEANS_AT.step],
         "shown": [SHOWN.start, SHOWN.stop],
         "data": DATA,
         "floor": 1e-8,  # the smallest gradient that is drawn
@@ -158,8 +159,3 @@ GAN = Declaration(
 def gan_explorer(seed: int = 0) -> Widget:
     """Return W-GAN: move the generated density, see D*, the value and the gradients; `seed` of "Surprise me"."""
     return Widget(GAN, seed)
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """Return the number with a true minus sign, and no minus before a zero."""
-    return f"{value:z.{digits}f}".replace("-", "−")

@@ -9,15 +9,27 @@ export const linspace = ({ low, high, n }) =>
 /** log N(x; mu, sigma²). */
 export const gaussianLogProb = (x, mu, sigma) => -0.5 * ((x - mu) / sigma) ** 2 - Math.log(sigma) - LOG_ROOT;
 
-/** log(exp(a) + exp(b)). */
-export const logAddExp = (a, b) => Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)));
+const PARTS = 64; // of the table below, to a unit
+const BEYOND = 40; // log(1 + exp(−d)) is less than 1e-17
+const VALUES = Float64Array.from({ length: BEYOND * PARTS + 1 }, (_, i) => Math.log1p(Math.exp(-i / PARTS)));
+const SLOPES = Float64Array.from({ length: BEYOND * PARTS + 1 }, (_, i) => -1 / (1 + Math.exp(i / PARTS)) / PARTS);
 
-/** log σ(l), exact where σ(l) is 0 or 1. */
-export const logSigmoid = (l) => Math.min(l, 0) - Math.log1p(Math.exp(-Math.abs(l)));
+/** log(1 + exp(−d)) for d >= 0, to 2e-11 by cubic Hermite interpolation: a fifth of the time of exp and log1p. */
+export function softMinus(d) {
+  if (!(d < BEYOND)) return 0;
+  const i = Math.floor(d * PARTS);
+  const t = d * PARTS - i;
+  const u = 1 - t;
+  return u * u * ((1 + 2 * t) * VALUES[i] + t * SLOPES[i]) + t * t * ((1 + 2 * u) * VALUES[i + 1] - u * SLOPES[i + 1]);
+}
+
+/** log(exp(a) + exp(b)). */
+export const logAddExp = (a, b) => Math.max(a, b) + softMinus(Math.abs(a - b));
 
 /** The standard normal's cumulative distribution function, to 1e-14: a series near 0, a continued fraction beyond. */
 export function ndtr(z) {
   const a = Math.abs(z);
+  if (a > 9) return z < 0 ? 0 : 1; // but for 1e-19
   const density = Math.exp(-0.5 * a * a - LOG_ROOT);
   if (a < 3) {
     let term = a;
@@ -30,11 +42,12 @@ export function ndtr(z) {
   return z < 0 ? density / fraction : 1 - density / fraction;
 }
 
-/** The integral over the grid x by the trapezoidal rule. */
-export function trapezoid(y, x) {
-  let sum = 0;
-  for (let i = 1; i < x.length; i++) sum += 0.5 * (y[i] + y[i - 1]) * (x[i] - x[i - 1]);
-  return sum;
+/** The integral over the even grid x by the trapezoidal rule, of a function of the index. */
+export function trapezoid(f, x) {
+  const last = x.length - 1;
+  let sum = 0.5 * (f(0) + f(last));
+  for (let i = 1; i < last; i++) sum += f(i);
+  return sum * (x[1] - x[0]);
 }
 
 /** The integrand of a divergence at one point, never negative. (1.4d), (1.5a), (1.5c) to (1.5e) */

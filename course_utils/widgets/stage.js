@@ -52,16 +52,18 @@ export function nearest(values, spec, step = 1) {
   return Object.fromEntries(Object.entries(values).map(inside));
 }
 
+const quoted = (name) => `'${name}'`;
+
 /** Throw an error that names the first part of a state which its control can't take, or which is no control's. */
 export function check(values, spec) {
   const known = Object.fromEntries(spec.controls.map((control) => [control.name, control]));
   for (const [name, value] of Object.entries(values)) {
     const control = known[name];
-    if (!control) throw new RangeError(`control '${name}' is not known; allowed: ${Object.keys(known).join(", ")}`);
+    if (!control) throw new RangeError(`control '${name}' is not known; allowed: ${Object.keys(known).map(quoted).join(", ")}`);
     if (control.kind === "choice") {
       const allowed = control.options.map(([key]) => key);
       if (!allowed.includes(value)) {
-        throw new RangeError(`${name} = '${value}' is not known; allowed: ${allowed.join(", ")}`);
+        throw new RangeError(`${name} '${value}' is not known; allowed: ${allowed.map(quoted).join(", ")}`);
       }
     } else if (control.kind === "switch") {
       if (typeof value !== "boolean") throw new RangeError(`${name} = ${value}; true or false is needed`);
@@ -142,6 +144,7 @@ function kernelSource(model, spec, told) {
   let asked = null; // the request under way
   let waiting = null;
   let failed = null;
+  const halted = new Set(); // keys of computations that were stopped: what is known of them is not the whole
   let timers = [];
   const source = {
     alive: typeof model.send === "function" && !model.plain,
@@ -151,6 +154,7 @@ function kernelSource(model, spec, told) {
     silent: false, // no word on the request under way
     share: 0, // of it that is done
     numbers: (state) => known.get(keyOf(state, spec)) ?? (asked?.key === keyOf(state, spec) ? asked.partial : null),
+    halted: (state) => halted.has(keyOf(state, spec)),
     failure: (state) => (failed?.key === keyOf(state, spec) ? failed.error : null),
     sprite: (state) => sprites.findIndex((other) => keyOf(other.state, spec) === keyOf(state, spec)),
     ask(state) {
@@ -160,7 +164,15 @@ function kernelSource(model, spec, told) {
       if (asked) waiting = state;
       else send(state, key);
     },
-    forget: () => (failed = null),
+    /** Let a state be asked again if that failed or was stopped. */
+    forget(state) {
+      failed = null;
+      if (halted.delete(keyOf(state, spec))) known.delete(keyOf(state, spec));
+    },
+    stop() {
+      waiting = null;
+      if (asked) model.send({ stop: asked.number });
+    },
     leave() {
       settle();
       model.off("change:answer", heard);
@@ -185,16 +197,26 @@ function kernelSource(model, spec, told) {
     asked = null;
     Object.assign(source, { begun: false, slow: false, silent: false, share: 0 });
   }
+  /** Keep an answer, of a computation that was stopped or came to its end; forget the oldest of too many. */
+  function keep(key, numbers, stopped) {
+    known.set(key, numbers);
+    if (stopped) halted.add(key);
+    else halted.delete(key);
+    if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
+  }
   function heard() {
-    const { number: of, share, numbers, error } = model.get("answer");
-    if (asked?.number !== of) return; // of another view, or of an older request
+    const { number: of, share, state, numbers, error, stopped } = model.get("answer");
+    if (asked?.number !== of) { // of another view, or of an older request
+      if (share === 1 && numbers) told(keep(keyOf(state, spec), unpacked(numbers)));
+      return;
+    }
     clearTimeout(timers[1]); // it has begun: it may take as long as it does
     Object.assign(source, { begun: true, silent: false, share });
     if (numbers) asked.partial = unpacked(numbers);
     if (share === 1) {
-      if (error) failed = { key: asked.key, error: Object.assign(new Error(error), { name: "In the kernel" }) };
-      else known.set(asked.key, asked.partial);
-      if (known.size > fixed + KEPT) known.delete([...known.keys()][fixed]);
+      const bad = error ?? (stopped && !asked.partial && "stopped before there was anything to show");
+      if (bad) failed = { key: asked.key, error: Object.assign(new Error(bad), { name: "In the kernel" }) };
+      else keep(asked.key, asked.partial, stopped);
       settle();
       if (waiting) source.ask(waiting);
     }
@@ -234,27 +256,30 @@ export function mount({ model, el }, widgets) {
   make(root, "style").textContent = style;
   make(root, "b", { class: "title" }, spec.title);
   const frame = make(root, "div", { class: "controls" });
+  const switches = make(root, "div", { class: "switches" });
   const row = make(root, "div", { class: "buttons" });
   const readout = make(root, "output", { "aria-live": "polite" });
   const box = make(root, "div", { class: "error", role: "alert", hidden: "" });
   const source = spec.kernel && kernelSource(model, spec, ask);
   const news = source && model.get("sprites").length < variety(spec) && makeNews(root, model.get("sprites"), spec, change);
   const view = makeView(make(root, "div", { class: "view", role: "group", "aria-label": spec.alt }), spec, change);
-  const controls = spec.controls.filter(({ hidden }) => !hidden).map((control) => makeControl(frame, control, change));
+  const controls = spec.controls.filter(({ hidden }) => !hidden)
+    .map((control) => makeControl(control.kind === "switch" ? switches : frame, control, change));
   if (spec.kernel?.press) {
     button(spec.kernel.press, () => {
-      source.forget();
+      wanted = true;
+      source.forget(model.get("state"));
       source.ask(model.get("state"));
       ask();
     });
   }
-  button("Reset", () => change(spec.start));
+  button("Reset", () => change(spec.start, {}));
   button("Surprise me", () => change(source?.alive === false ? oneOf(model.get("sprites")).state : surprise(spec)));
   for (const [name, label] of Object.entries(spec.actions)) {
     button(label, () => change(widget.actions[name](model.get("state"), spec)));
   }
   make(row, "span", { class: "hint" }, spec.hint);
-  view.onReset = () => change(spec.start);
+  view.onReset = () => change(spec.start, {});
 
   function button(label, press) {
     make(row, "button", { type: "button" }, label).addEventListener("click", () => {
@@ -267,13 +292,15 @@ export function mount({ model, el }, widgets) {
   }
 
   /** Go to a state that differs in some values; what is no state is refused by name. */
-  function change(values) {
+  function change(values, from = model.get("state")) {
     check(values, spec);
-    model.set("state", { ...model.get("state"), ...values });
+    wanted = false;
+    model.set("state", { ...from, ...values });
     model.save_changes();
     ask();
   }
 
+  let wanted = false; // the button that asks the kernel was pressed for this state
   let asked = 0;
   /** Draw at the next frame; of several requests before it once. */
   function ask() {
@@ -294,22 +321,33 @@ export function mount({ model, el }, widgets) {
       box.hidden = true;
       if (!numbers) return;
       widget.draw(view, numbers, state, spec);
-      const text = widget.read(numbers, state, spec);
-      clearTimeout(said); // a reader of screens is told where the hand has come to rest
-      said = setTimeout(() => (readout.innerHTML = text), readout.textContent ? 150 : 0);
+      clearTimeout(said);
+      said = setTimeout(() => tell(numbers, state), readout.textContent ? 150 : 0);
       root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
     } catch (error) {
       show(error);
     }
   }
 
-  /** The kernel's numbers for a state, or those so far; else none, and the last picture stays, with news why. */
+  /** Tell, readers of screens too, where the hand has come to rest. */
+  function tell(numbers, state) {
+    try {
+      readout.innerHTML = widget.read(numbers, state, spec);
+    } catch (error) {
+      show(error);
+    }
+  }
+
+  /**
+   * The kernel's numbers for a state, or those so far; else none, and the last picture stays, or the first sprite's
+   * where nothing was drawn, with news why.
+   */
   function fromKernel(state) {
     if (!spec.kernel.press) source.ask(state);
     const numbers = source.numbers(state);
-    if (news) news(source, state, !numbers);
+    if (news) news(source, state, !numbers, wanted);
     if (source.failure(state)) throw source.failure(state);
-    return numbers;
+    return numbers ?? (root.dataset.drawn || !spec.kernel.press ? null : source.numbers(model.get("sprites")[0].state));
   }
 
   /** Say what went wrong, in which state, and what to press. */
@@ -329,6 +367,13 @@ export function mount({ model, el }, widgets) {
     ask();
   }
 
+  /** A plain key in a widget is the widget's, not JupyterLab's, whose arrows fold the notebook; Ctrl+S stays its own. */
+  function claim(event) {
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !(event.shiftKey && event.key === "Enter");
+    if (root.contains(event.target)) event.target.toggleAttribute("data-lm-suppress-shortcuts", plain);
+  }
+
+  window.addEventListener("keydown", claim, true); // before JupyterLab, which listens at the document
   const watcher = new MutationObserver(recolour);
   watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   watcher.observe(document.documentElement, { attributes: true, attributeFilter: ["theme"] });
@@ -340,6 +385,7 @@ export function mount({ model, el }, widgets) {
   follow();
 
   return () => {
+    window.removeEventListener("keydown", claim, true);
     watcher.disconnect();
     scheme.removeEventListener("change", recolour);
     model.off("change:state", ask);
@@ -356,22 +402,27 @@ function makeNews(root, sprites, { kernel }, change) {
   const place = make(root, "div", { class: "news" });
   const text = make(place, "span", { role: "status" });
   const bar = make(place, "progress", { max: 1, "aria-label": "share computed" });
+  const stop = make(place, "button", { type: "button" }, "Stop");
   const list = make(place, "select", { "aria-label": "computed beforehand" });
   make(list, "option", { disabled: "", hidden: "" }, "choose …");
   for (const { title } of sprites) make(list, "option", {}, title);
   list.addEventListener("change", () => change(sprites[list.selectedIndex - 1].state));
-  return (source, state, missing) => {
+  return (source, state, missing, wanted) => {
     let words = "";
     const last = "The picture shows the last state that was computed";
-    if (!source.alive) words = `${missing ? `${last}: this one takes a kernel, which a page has not. ` : ""}Computed beforehand:`;
+    const takes = wanted ? kernel.press : missing && `${last}: this one`;
+    if (!source.alive) words = `${takes ? `${takes} takes a kernel, which a page has not. ` : ""}Computed beforehand:`;
     else if (source.gone) words = "The kernel is gone: run the cell again. Computed beforehand:";
     else if (source.silent) words = "The kernel is silent: it is busy with another cell, or gone. Computed beforehand:";
     else if (source.slow) words = source.begun ? "The kernel computes …" : "Waiting for the kernel …";
-    else if (missing && kernel.press) words = `${last}: for this one press ${kernel.press}.`;
+    else if (source.halted(state)) words = "Stopped: the picture shows how far it came. Computed beforehand:";
+    else if (kernel.press) words = `${missing ? `${last}: for this one press ${kernel.press}. ` : ""}Computed beforehand:`;
     if (text.textContent !== words) text.textContent = words;
     bar.hidden = !source.slow || !source.begun;
     bar.value = source.share;
-    list.hidden = source.alive && !source.gone && !source.silent;
+    stop.hidden = !kernel.press || bar.hidden;
+    stop.onclick = source.stop;
+    list.hidden = source.alive && !source.gone && !source.silent && (!kernel.press || source.slow);
     list.selectedIndex = source.sprite(state) + 1;
   };
 }
@@ -394,6 +445,7 @@ function makeControl(parent, control, change) {
   if (control.kind === "switch") {
     label.classList.add("switch");
     const box = make(label, "input", { type: "checkbox", name: control.name });
+    label.prepend(box);
     box.addEventListener("change", () => change({ [control.name]: box.checked }));
     return {
       follow(state) {
@@ -455,12 +507,16 @@ function makePlayer(label, control, range, change) {
 // Drawing ------------------------------------------------------------------------------------------------------------
 
 const MARGIN = { top: 34, bottom: 40 };
+const REACH = 16; // of a finger around a handle
 
 /** What a widget draws on: panels by name, colours of the page's scheme, and a way to change the state. */
 function makeView(element, spec, change) {
   const panels = {};
+  const piles = {};
   return {
     element,
+    /** Where panels go: side by side, or those of one pile below each other. */
+    place: (pile) => (pile ? (piles[pile] ??= make(element, "div", { class: "pile" })) : element),
     change,
     dark: false,
     onReset: () => {},
@@ -482,8 +538,8 @@ function makeView(element, spec, change) {
  * A panel of square grey images, `columns` to a row, dark ink on white in both schemes. `pick(i)` is called for the one
  * that is clicked: a short way for the pointer to what a control does too.
  */
-function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pick = null }) {
-  const holder = make(view.element, "figure", { class: "panel images", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
+function makeImages(view, name, { width = 440, least = 0.85 * width, columns, gap = 2, label = "", pick = null }) {
+  const holder = make(view.element, "figure", { class: "panel images", "data-panel": name, style: `--width: ${width}px; --least: ${least}px` });
   const head = make(holder, "figcaption", { class: "head" });
   const stack = make(holder, "div", { class: "stack" });
   const canvas = make(stack, "canvas", { role: "img", "aria-label": label });
@@ -503,6 +559,8 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
     draw(bytes, side, { title = "", alt = label } = {}) {
       head.textContent = title;
       canvas.setAttribute("aria-label", alt);
+      if (bytes === images.shown) return;
+      images.shown = bytes;
       const count = bytes.length / side ** 2;
       const cell = side + gap;
       images.rows = Math.ceil(count / columns);
@@ -539,8 +597,8 @@ function makeImages(view, name, { width = 440, columns, gap = 2, label = "", pic
 }
 
 /** A panel: an SVG with axes. Its drawing methods take a key, and move what has this key already. */
-function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "" }) {
-  const holder = make(view.element, "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
+function makePanel(view, name, { width = 440, height = 320, left = 52, right = 12, legend = [], label = "", pile = "" }) {
+  const holder = make(view.place(pile), "figure", { class: "panel", "data-panel": name, style: `--width: ${width}px; --least: ${0.85 * width}px` });
   const svg = select(holder)
     .append("svg")
     .attr("viewBox", `0 0 ${width} ${height}`)
@@ -555,12 +613,27 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
   const layers = {};
   const layer = (tag, key, parent = marks) =>
     (layers[key] ??= parent.append(tag).attr("data-key", key).attr("fill", "none"));
-  const key = make(holder, "figcaption", { class: "legend" });
+  const key = make(holder, "figcaption", { class: "legend", style: `padding-left: ${left}px` });
   for (const [colour, text, kind] of legend) {
     const entry = make(key, "span", { class: kind ?? "line" }, text);
     entry.dataset.colour = colour;
   }
   svg.on("dblclick", () => view.onReset());
+  const bounded = (v, low, high) => Math.min(high, Math.max(low, v));
+  /** A place of the drawing in the axes' units; one outside of them at their edge. */
+  const inside = ([x, y]) =>
+    [panel.x.invert(bounded(x, box.x, box.x + box.w)), panel.y.invert(bounded(y, box.y, box.y + box.h))];
+  svg.call(drag().container(svg.node()).subject(nearestHand)
+    .on("start", ({ subject }) => subject.hand.focus({ preventScroll: true }))
+    .on("drag", ({ subject, x, y }) => view.move(select(subject.hand).datum().move(inside([x, y])))));
+
+  /** The handle that a press at x, y means: handles may lie close together. */
+  function nearestHand({ x, y }) {
+    const far = (told) => Math.hypot(told.x - x, told.y - y);
+    const all = hands.selectAll(".hand").data();
+    return all.filter((told) => far(told) < REACH).sort((a, b) => far(a) - far(b))[0] ?? null;
+  }
+
   const panel = {
     svg, box, view, marks,
     x: scaleLinear().range([box.x, box.x + box.w]),
@@ -569,7 +642,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
 
     /** Set domains, ticks and labels of the axes, of a second one on the right in its curve's colour, and the title. */
     axes({ x, y, right, title = "" }) {
-      for (const entry of key.children) entry.style.setProperty("--colour", view.colour(entry.dataset.colour));
+      for (const entry of key.querySelectorAll("[data-colour]")) entry.style.setProperty("--colour", view.colour(entry.dataset.colour));
       const make = { x: axisBottom, y: axisLeft, right: axisRight };
       const told = JSON.stringify([x, y, right, title, view.dark]);
       if (told === panel.told) return panel;
@@ -586,7 +659,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         const group = layers[`axis ${which}`] ?? (layers[`axis ${which}`] = axes.append("g"));
         const place = { x: [0, box.y + box.h], y: [box.x, 0], right: [box.x + box.w, 0] }[which];
         group.attr("transform", `translate(${place})`).call(ticks);
-        if (axis.colour) group.selectAll("text").style("fill", view.colour(axis.colour));
+        if (axis.colour) group.selectAll("line, .domain").style("stroke", view.colour(axis.colour)).style("stroke-width", 2);
         if (which === "right") continue;
         const text = layers[`label ${which}`] ?? (layers[`label ${which}`] = axes.append("text").attr("class", "label"));
         if (which === "x") text.attr("x", box.x + box.w / 2).attr("y", height - 4).attr("text-anchor", "middle");
@@ -623,6 +696,44 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         .attr("preserveAspectRatio", "none").attr("href", canvas.toDataURL());
     },
 
+    /**
+     * Many small dots at points (x and y in turn) in the colours `shades`, on a canvas below all else: it is not
+     * painted again while they stay where they are, whatever moves above.
+     */
+    scatter(points, shades, { radius = 1.9, opacity = 0.8 } = {}) {
+      const told = [points, shades, ...panel.x.domain(), ...panel.y.domain(), view.dark];
+      if (panel.scattered?.every((part, i) => part === told[i])) return;
+      panel.scattered = told;
+      const canvas = (panel.canvas ??= Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height }));
+      if (!canvas.parentNode) holder.prepend(canvas);
+      const context = canvas.getContext("2d");
+      context.setTransform(2, 0, 0, 2, 0, 0); // two pixels a unit, for dense screens
+      context.clearRect(0, 0, width, height);
+      context.save();
+      context.beginPath();
+      context.rect(box.x, box.y, box.w, box.h);
+      context.clip();
+      context.globalAlpha = opacity;
+      for (let i = 0; i < shades.length; i++) {
+        context.fillStyle = view.colour(shades[i]);
+        context.beginPath();
+        context.arc(panel.x(points[2 * i]), panel.y(points[2 * i + 1]), radius, 0, 7);
+        context.fill();
+      }
+      context.restore();
+    },
+
+    /** Call `move([x, y])` where the ground is pressed, and on as the mouse is dragged; it says what changes in the state. */
+    press(move) {
+      if (!panel.pressed) {
+        const ground = svg.insert("rect", ".hands").attr("class", "ground").attr("x", box.x).attr("y", box.y).attr("width", box.w).attr("height", box.h);
+        const go = (event) => view.move(panel.pressed(inside(pointer(event, svg.node()))));
+        ground.on("click", go); // of a finger too: it may also scroll the page
+        ground.call(drag().filter((event) => event.type === "mousedown" && !event.button).on("start drag", ({ sourceEvent }) => go(sourceEvent)));
+      }
+      panel.pressed = move;
+    },
+
     /** Closed shapes such as d3-contour gives, in pixels of a grid of `columns` over a rectangle of the axes' units. */
     contours(name, shapes, fill, columns, rows, [x0, x1, y0, y1]) {
       const group = layer("g", name);
@@ -639,6 +750,20 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
       const [top, bottom] = [panel.y(row + 0.3), panel.y(row - 0.3)];
       layer("rect", name).attr("fill", view.colour(colour)).attr("y", top).attr("height", bottom - top)
         .attr("x", panel.x(Math.min(from, to))).attr("width", Math.abs(panel.x(to) - panel.x(from)));
+    },
+
+    /** An upright bar from zero, around a place on the x axis. */
+    upright(name, at, height, { colour, width = 0.7 }) {
+      layer("rect", name).attr("fill", view.colour(colour)).attr("y", panel.y(height)).attr("height", panel.y(0) - panel.y(height))
+        .attr("x", panel.x(at - width / 2)).attr("width", panel.x(at + width / 2) - panel.x(at - width / 2));
+    },
+
+    /** Many small dots, as one path: numbers x, y, x, y, … */
+    cloud(name, points, { colour, radius = 1.5, opacity = 1 }) {
+      const at = [];
+      for (let i = 0; i < points.length; i += 2) at.push(`M${panel.x(points[i]).toFixed(1)},${panel.y(points[i + 1]).toFixed(1)}h0`);
+      layer("path", name).attr("d", at.join("")).attr("stroke", view.colour(colour)).attr("stroke-width", 2 * radius)
+        .attr("stroke-linecap", "round").attr("opacity", opacity);
     },
 
     /** Marks at points [x, y]: discs, or stars. */
@@ -666,8 +791,8 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
         const note = svg.append("text").attr("class", "note hover").attr("text-anchor", "end").attr("x", box.x + box.w).attr("y", 18);
         svg.on("pointermove", (event) => {
           const [x, y] = pointer(event, svg.node());
-          const inside = x >= box.x && x <= box.x + box.w && y >= box.y && y <= box.y + box.h;
-          note.text(inside ? panel.read(panel.x.invert(x), panel.y.invert(y)) : "");
+          const over = x >= box.x && x <= box.x + box.w && y >= box.y && y <= box.y + box.h;
+          note.text(over ? panel.read(panel.x.invert(x), panel.y.invert(y)) : "");
         });
         svg.on("pointerleave", () => note.text(""));
       }
@@ -682,18 +807,16 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
 
     /**
      * A handle at `at` ([x, y] in the axes' units): dragged by mouse or finger, or moved by arrow keys in steps `by`,
-     * it calls `move([x, y])`, which returns what changes in the state.
+     * it calls `move([x, y])`, which returns what changes in the state. `letter` stands on it.
      */
-    handle(name, { at, by, label, colour, move, said }) {
+    handle(name, { at, by, label, colour, move, said, letter = "" }) {
       const found = layers[`hand ${name}`];
       const hand = found ?? (layers[`hand ${name}`] = hands.append("g").attr("class", "hand").attr("tabindex", 0).attr("role", "slider"));
       if (!found) {
-        hand.append("circle").attr("class", "reach").attr("r", 16);
-        hand.append("circle").attr("class", "grip").attr("r", 7);
-        hand.call(drag().container(svg.node()).on("drag", (event) => {
-          const inside = [Math.min(box.x + box.w, Math.max(box.x, event.x)), Math.min(box.y + box.h, Math.max(box.y, event.y))];
-          view.move(hand.datum().move([panel.x.invert(inside[0]), panel.y.invert(inside[1])]));
-        }));
+        hand.append("circle").attr("class", "reach").attr("r", REACH);
+        hand.append("circle").attr("class", "grip").attr("r", letter ? 9 : 7);
+        if (letter) hand.append("text").attr("class", "letter").attr("text-anchor", "middle").attr("dy", "0.36em").text(letter);
+        svg.attr("role", "group");
         hand.on("keydown", (event) => {
           const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
           if (!way) return;
@@ -702,7 +825,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
           view.move(told.move([told.at[0] + much * way[0] * told.by[0], told.at[1] + much * way[1] * told.by[1]]));
         });
       }
-      hand.datum({ at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
+      hand.datum({ hand: hand.node(), at, by, move, x: panel.x(at[0]), y: panel.y(at[1]) })
         .attr("transform", `translate(${panel.x(at[0])},${panel.y(at[1])})`)
         .attr("aria-label", label).attr("aria-valuetext", said).attr("aria-valuenow", at[0]);
       hand.select(".grip").attr("fill", view.colour(colour));

@@ -8,6 +8,7 @@ page draws, moves and reads off by itself, with or without a kernel.
 import base64
 import hashlib
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -105,7 +106,8 @@ class Kernel:
     whose numbers travel with the widget; a state may be partial, and who chooses the title goes to what it says and to
     the start's values of `of`. `press`: label of the button that asks; without one the page asks whenever it has no
     numbers. ``compute(state, tell)`` may call ``tell(numbers, share)`` on its way, share in (0, 1): that much is done,
-    and the numbers so far are shown.
+    and the numbers so far are shown. What a button started runs in a thread of its own, so that the kernel hears
+    "Stop": the next ``tell`` then raises ``KeyboardInterrupt``.
     """
 
     of: Sequence[str]
@@ -266,6 +268,9 @@ def bundle() -> Bundle:
     return Bundle(code=code())
 
 
+TURN = threading.Lock()  # of what buttons start: one after the other
+
+
 class Widget(anywidget.AnyWidget):
     """A declared widget in a notebook: `state` is what its controls say, `set`, `reset` and `surprise` move them.
 
@@ -283,6 +288,7 @@ class Widget(anywidget.AnyWidget):
     def __init__(self, declaration: Declaration, seed: int = 0):
         digest = hashlib.sha256(code().encode()).hexdigest()[:12]
         self._declaration, self._rng = declaration, np.random.default_rng(seed)
+        self._stopped = None  # the number of the last request that was stopped
         super().__init__(
             _esm=LOADER.format(digest=digest),
             spec=declaration.spec(),
@@ -324,20 +330,41 @@ class Widget(anywidget.AnyWidget):
         self.set(**action(dict(self.state)))
 
     def _asked(self, _: Any, content: Any, buffers: Any) -> None:
-        """Answer the page's request {"number", "state"} for numbers; what goes wrong is told there."""
-        if not isinstance(content, dict) or not {"number", "state"} <= content.keys() or not self._declaration.kernel:
+        """Hear the page: a request {"number", "state"} for numbers, or {"stop": number of a request}."""
+        if not isinstance(content, dict) or not self._declaration.kernel:
             return
+        if "stop" in content:
+            self._stopped = content["stop"]
+        elif {"number", "state"} <= content.keys():
+            asked = content["number"], content["state"]
+            if self._declaration.kernel.press:
+                threading.Thread(target=self._answer_in_turn, args=asked, daemon=True).start()
+            else:
+                self._answer(*asked)
+
+    def _answer_in_turn(self, number: int, state: State) -> None:
+        """Answer when no other computation that a button started is under way."""
+        with TURN:
+            self._answer(number, state)
+
+    def _answer(self, number: int, state: State) -> None:
+        """Compute what a page asked for and tell it the numbers, or what went wrong."""
 
         def tell(share: float, **rest: Any) -> None:
-            self.answer = {"number": content["number"], "share": share, **rest}
+            self.answer = {"number": number, "share": share, "state": state, **rest}
+
+        def tell_so_far(numbers: Any, share: float) -> None:
+            tell(share, numbers=packed(numbers))
+            if self._stopped == number:
+                raise KeyboardInterrupt
 
         try:
-            self._declaration.check(content["state"])
-            state = self._declaration.start | content["state"]
+            self._declaration.check(state)
             tell(0)
-            numbers = self._declaration.compute(state, lambda numbers, share: tell(share, numbers=packed(numbers)))
-            tell(1, numbers=packed(numbers))
-        except (Exception, KeyboardInterrupt) as error:
+            tell(1, numbers=packed(self._declaration.compute(self._declaration.start | state, tell_so_far)))
+        except KeyboardInterrupt:
+            tell(1, stopped=True)
+        except Exception as error:
             tell(1, error=f"{type(error).__name__}: {error}")
 
     @traitlets.validate("state")

@@ -1,66 +1,22 @@
 """A plain page with the bundle of all widgets: no kernel, no JupyterLab, nothing from another host."""
 
-import base64
-import functools
-import http.server
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from playwright.sync_api import Browser, Locator, Page
 
-from course_utils.widgets.stage import DIST, Declaration
-
-HTML = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title><link rel="icon" href="data:,">
-<body style="margin: 8px"></body>
-<script type="module">
-import * as course from "./course.js";
-window.course = course;
-window.plain = (value) => JSON.stringify(value, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v));
-const bytes = (text) => new DataView(Uint8Array.fromBase64(text).buffer);
-const revived = (_, value) => (value?.base64 === undefined ? value : bytes(value.base64));
-window.put = (text) => {
-  const told = JSON.parse(text, revived);
-  window.model = course.plainModel({ ...told, state: told.spec.start });
-  window.leave = course.render({ model, el: document.body });
-};
-</script></html>"""
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve the bundle and a page for it from a folder; yield the page's address."""
-    (folder / "course.js").write_bytes((DIST / "course.js").read_bytes())
-    (folder / "page.html").write_text(HTML, "utf-8")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/page.html"
-        server.shutdown()
-        thread.join()
-
-
-def as_base64(value: bytes) -> dict[str, str]:
-    """Return bytes as the page revives them to a view, as anywidget does."""
-    return {"base64": base64.b64encode(value).decode()}
+from course_tools.stills import as_base64
+from course_tools.stills import served as served  # the page's address
+from course_utils.widgets.stage import Declaration
 
 
 class Stage:
     """A page that may hold one widget; notes complaints of the console, and requests to other hosts."""
 
-    def __init__(self, browser: Browser, address: str, width: int = 1000, dark: bool = False):
+    def __init__(self, browser: Browser, address: str, width: int = 1000, dark: bool = False, touch: bool = False):
         scheme = "dark" if dark else "light"
-        self.context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
+        size = {"width": width, "height": 700}
+        self.context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=touch)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
@@ -76,11 +32,12 @@ class Stage:
 
     def computed(self, declaration: Declaration, states: Sequence[Mapping]) -> list[dict]:
         """Return what JavaScript computes for states."""
-        told = {"spec": declaration.spec(), "states": list(states)}
-        text = self.page.evaluate(
-            "({ spec, states }) => plain(states.map((state) => course.widgets[spec.name].compute(state, spec)))", told
-        )
-        return json.loads(text)
+        told = json.dumps([declaration.spec() | {"assets": dict(declaration.assets)}, list(states)], default=as_base64)
+        code = """(text) => {
+          const [spec, states] = JSON.parse(text, revived);
+          return plain(states.map((state) => course.widgets[spec.name].compute(state, spec)));
+        }"""
+        return json.loads(self.page.evaluate(code, told))
 
     def mount(self, declaration: Declaration) -> Locator:
         """Put a widget on the page."""

@@ -17,7 +17,6 @@ SLIDERS = [
 ]
 PICTURE = """root => root.querySelector('.view').innerHTML
   + [...root.querySelectorAll('canvas')].map(canvas => canvas.toDataURL())"""
-REMEDIES = ("R1 penalty", "gradient penalty", "spectral norm", "label smoothing", "label noise", "label flips", "blur")
 
 
 @pytest.fixture(scope="module")
@@ -147,41 +146,6 @@ def test_the_kernel_decodes_a_pair_that_did_not_travel(lecture, stage):
     changed(root, picture)
     assert root.locator("input[name=pair]").input_value() == "99"
     assert widget.output.get_by_text("The picture shows the last state").count() == 0
-
-
-def test_the_switchboard_trains_when_told_to(lecture, start):
-    widget, picture = start("switchboard(")
-    for label in REMEDIES:
-        widget.output.get_by_role("checkbox", name=label).focus()
-        lecture.page.keyboard.press("Space")
-        wait_for_text(widget, f"Press Train for .*{label}")
-    widget.dropdown("momentum").select_option("0.5")
-    wait_for_text(widget, r"Press Train for .*momentum 0\.5")
-    widget.dropdown("turns of D").select_option("5")
-    wait_for_text(widget, "Press Train for .*5 turns of D")
-    widget.dropdown("loss").select_option("hinge")
-    wait_for_text(widget, "Press Train for hinge")
-    assert widget.output.get_by_role("checkbox", name="label flips").is_disabled()
-    widget.slider("seed").focus()
-    lecture.page.keyboard.press("ArrowRight")
-    wait_for_text(widget, "Press Train for .*seed 1")
-    assert widget.picture() == picture
-    widget.press_button("Train")
-    wait_for_text(widget, r"after [\d,]+ of [\d,]+ steps", seconds=30)  # while it trains
-    first = widget.wait_for_change(picture, seconds=30)
-    widget.wait_for_change(first, seconds=30)
-    wait_for_text(widget, r"hinge, .*seed 1 · \d+ s", seconds=120)
-    trained = settle(widget)
-    widget.press_button("Reset", back=True)
-    widget.wait_for_change(trained)
-    assert settle(widget) == picture
-
-
-def test_a_surprise_of_the_switchboard_waits_for_train(start):
-    widget, picture = start("switchboard(")
-    widget.button("Surprise me").click()
-    wait_for_text(widget, "Press Train for")
-    assert widget.picture() == picture
 
 
 @pytest.mark.parametrize("source", SOURCES)
