@@ -244,15 +244,11 @@ const optionsOf = ({ kind, low, high, step, options }) =>
 
 // Mounting -----------------------------------------------------------------------------------------------------------
 
-/** Keep JupyterLab from taking the keys of what has the focus: arrows for its cells, letters for its commands. */
-const keepKeys = ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true");
-
 /** Mount the widget that `model` describes into `el`; return what takes it away. `widgets`: name → module. */
 export function mount({ model, el }, widgets) {
   const spec = { ...model.get("spec"), assets: model.get("assets") };
   const widget = widgets[spec.name];
   const root = make(el, "div", { class: "stage", "data-widget": spec.name });
-  root.addEventListener("focusin", keepKeys);
   make(root, "style").textContent = style;
   make(root, "b", { class: "title" }, spec.title);
   const frame = make(root, "div", { class: "controls" });

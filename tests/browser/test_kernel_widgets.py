@@ -365,6 +365,7 @@ def test_a_busy_kernel_is_said_and_answers_afterwards(notebook):
     calls(notebook)
     run(notebook, 3, wait=False)
     notebook.page.locator(".jp-OutputArea-output", has_text="held").wait_for()
+    notebook.page.wait_for_timeout(1000)  # the line is printed a moment before the lock is held
     go(notebook, 70)
     root.get_by_text("The kernel is silent: it is busy").wait_for(timeout=10_000)
     go(notebook, 71, 72, 73)
