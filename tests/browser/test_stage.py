@@ -54,9 +54,9 @@ class Mounted:
         self.settled()
 
     def picture(self, view: int = 0) -> str:
-        """Return what is drawn in one of the views, without what the pointer reads off and what is never twice."""
+        """Return what is drawn in one of the views, without what the pointer reads off and what is a view's own."""
         drawn = self.page.locator(".stage .view").nth(view).inner_html()
-        return re.sub(r"<text class=\"note hover.*?</text>|clip-\w+-\w+", "", drawn)
+        return re.sub(r"<text class=\"note hover.*?</text>|clip-\w+-\w+| data-lm-suppress-shortcuts=\"\"", "", drawn)
 
     def error(self) -> str:
         """Return the error that is shown, or nothing."""
