@@ -211,10 +211,11 @@ def answers(widget, content):
 def test_the_kernel_answers_what_a_page_asks():
     widget = Widget(ASKED)
     assert widget.sprites == [{"title": "one", "state": {"x": 1.0}, "numbers": {"whole": 2.0}}]
-    assert answers(widget, {"number": 7, "state": {"x": 0.25}}) == [
-        {"number": 7, "share": 0},
-        {"number": 7, "share": 0.5, "numbers": {"half": 0.25}},
-        {"number": 7, "share": 1, "numbers": {"whole": 0.5}},
+    told = {"number": 7, "state": {"x": 0.25}}
+    assert answers(widget, told) == [
+        {**told, "share": 0},
+        {**told, "share": 0.5, "numbers": {"half": 0.25}},
+        {**told, "share": 1, "numbers": {"whole": 0.5}},
     ]
     assert widget.numbers == {"whole": 1.0}
 
