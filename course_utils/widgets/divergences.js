@@ -421,7 +421,7 @@ export const elbo = {
     const deepest = floor(Math.min(numbers.elbo, numbers.reconstruction));
     const right = view.panel("bars", { label: words.bars, left: 112 });
     right.axes({
-      x: { domain: [deepest, -0.1 * deepest], label: "nats" },
+      x: { domain: [deepest, -0.1 * deepest], label: "nats", digits: deepest < -3 ? 0 : 1 },
       y: { domain: [0.5, ends.length + 0.5], grid: false, ticks: words.terms.map((term, i) => [ends.length - i, term]) },
       title: `ELBO = ${written(numbers.elbo, 2)} ≤ log p(x) = ${written(numbers.log_px, 2)}`,
     });
