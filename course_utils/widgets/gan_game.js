@@ -112,7 +112,7 @@ export const gan_game = {
     const whole = linspace(spec.constants.x);
     const x = whole.slice(...spec.constants.shown);
     const means = meansOf(whole, spec);
-    const size = { width: 320, height: 290, left: 50 };
+    const size = { width: 320, height: 290, left: 58 };
     const left = view.panel("densities", {
       ...size, right: 30, label: words.densities, legend: [["p", "p data"], ["q", "p generated"], ["good", "D", "dashed"]],
     });
