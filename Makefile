@@ -29,6 +29,9 @@ lectures: environment  ## run every lecture from top to bottom into build/
 notebooks: environment  ## make the notebooks from their sources in solutions/ and run what changed
 	$(BIN)/course notebooks
 
+widgets: environment  ## bundle the widgets' code (by node) and take their still pictures (by Chromium)
+	$(BIN)/course widgets
+
 checkpoints: environment  ## train the networks in course_utils/checkpoints again
 	$(BIN)/course checkpoints
 
@@ -40,4 +43,4 @@ environment:
 	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && exec $$python course_tools/bootstrap.py; \
 	done; echo "No Python 3.11 or newer found as $(PYTHON): install one from https://www.python.org/downloads/" >&2; exit 1
 
-.PHONY: help lab test check foreign lectures notebooks checkpoints bench environment
+.PHONY: help lab test check foreign lectures notebooks widgets checkpoints bench environment

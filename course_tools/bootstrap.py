@@ -23,8 +23,8 @@ OFFLINE = (
     "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProtocolError|ProxyError|"
     "Failed to establish a new connection|Temporary failure in name resolution|Network is unreachable"
 )
-
-
+# JupyterLab's defaults: widgets are saved with a notebook, and live when it is opened again without its kernel.
+SETTINGS = {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}}
 TEXT = {"encoding": "utf-8", "errors": "replace"}  # of what other programs print
 
 
@@ -96,14 +96,14 @@ def venv_version() -> str:
 
 
 def wanted_stamp(version: str) -> dict:
-    """Return what the environment is made of: a hash of the requirements, the Python `version`, the folder."""
+    """Return what the environment is made of: a hash of the requirements, the Python, the folder, the settings."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     keys = ("name", "requires-python", "dependencies", "optional-dependencies", "scripts")
     parts = [project.get(key) for key in keys] + [(ROOT / "requirements.txt").read_text(encoding="utf-8")]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return {"requirements": digest, "python": version, "folder": str(venv())}
+    return {"requirements": digest, "python": version, "folder": str(venv()), "settings": SETTINGS}
 
 
 def read_stamp() -> dict:
@@ -206,6 +206,13 @@ def install() -> None:
         raise type(problem)("\n  ".join([str(problem), *errors, f"pip's whole log: {log}"]))
 
 
+def write_settings(prefix: str = sys.prefix) -> None:
+    """Give JupyterLab its defaults in the environment whose folder is `prefix`."""
+    folder = Path(prefix, "etc/jupyter/labconfig/default_setting_overrides.d")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "course_utils.json").write_text(json.dumps(SETTINGS, indent=1) + "\n", encoding="utf-8")
+
+
 def is_usable() -> bool:
     """Tell whether the environment finds what every command needs, whatever the versions."""
     code = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(name) for name in {ESSENTIAL!r}))"
@@ -271,6 +278,7 @@ def prepare_alone() -> None:
         check_disk()
     if not usable:
         make_venv()
+    write_settings(str(venv()))
     try:
         install()
     except Offline as problem:

@@ -65,6 +65,22 @@ def notebooks(run_all: bool, check: bool, force: bool) -> int:
     return 0
 
 
+@course.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the bundle is stale.")
+def widgets(check: bool) -> int:
+    """Bundle the widgets' code and take their pictures.
+
+    The bundle takes node and npm, the pictures Chromium; students need neither, since both are committed.
+    """
+    from course_tools import widgets
+
+    if not widgets.bundle(check):
+        return FAILED
+    for path in [] if check else widgets.stills():
+        print(f"wrote {path}")
+    return 0
+
+
 def split_parameter(text: str) -> tuple[str, str]:
     """Return (name, value) of "name=value"; raise ``ValueError`` for anything else."""
     name, sign, value = text.partition("=")

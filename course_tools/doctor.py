@@ -195,6 +195,10 @@ def widgets() -> Iterator[Line]:
         if line.mark == GOOD and not extension.is_file():
             mend = pip_install("jupyterlab_widgets") + " --force-reinstall --no-deps"
             line = Line(BAD, "widgets", f"JupyterLab's extension is not in {extension.parent}", mend)
+    settings = Path(sys.prefix, "etc/jupyter/labconfig/default_setting_overrides.d/course_utils.json")
+    if line.mark == GOOD and COLAB not in os.environ and not settings.is_file():
+        mend = f'{python()} -c "from course_tools import bootstrap; bootstrap.write_settings()"'
+        yield Line(WARN, "saving", "JupyterLab does not save widgets with a notebook", mend)
     text = f"ipywidgets and JupyterLab's extension for them ({line.text})"
     yield Line(GOOD, "widgets", text) if line.mark == GOOD else line
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -202,7 +206,7 @@ def widgets() -> Iterator[Line]:
     yield (
         Line(GOOD, "chromium", browser)
         if browser
-        else Line(WARN, "chromium", "not found; only the browser test wants it", install)
+        else Line(WARN, "chromium", "not found; only the widgets' still pictures, PDFs and tests want it", install)
     )
 
 

@@ -1,12 +1,11 @@
 """A notebook as a page to read, to print or to hand in: HTML with alternative texts, and PDF by a browser."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from course_tools.doctor import BROWSERS
+from course_tools.browser import find_chromium
 from course_tools.notebooks import ROOT, find_lecture, read_notebook
 from course_utils.errors import choose, require
 from course_utils.files import atomically
@@ -38,7 +37,7 @@ def to_html(path: Path, mathjax: str | None = None) -> str:
 
 def to_pdf(html: str) -> bytes:
     """Return a page as PDF, printed by the Chromium or Chrome that is here. Raises ``ValueError`` where none is."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = find_chromium()
     require(browser is not None, "no Chromium or Chrome found to print with; take --to html and print it yourself")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         page, pdf = Path(folder, "page.html"), Path(folder, "page.pdf")

@@ -103,8 +103,9 @@ def execute(
     timeout: float = CELL_TIMEOUT,
     allow_errors: bool = False,
 ) -> None:
-    """Run all cells in `folder`, filling in the outputs. Raises ``NotebookError`` naming `label`, the cell, the error.
+    """Run all cells in `folder`, filling in the outputs and, in the metadata, the state of widgets.
 
+    Raises ``NotebookError`` naming `label`, the cell, the error.
     `env`: the kernel's environment variables instead of this process's; `timeout`: seconds for each cell; with
     `allow_errors` a cell that fails does not stop the others, and its error is one of its outputs.
     """
@@ -117,7 +118,6 @@ def execute(
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=list(QUIET),
         record_timing=False,
-        store_widget_state=False,
         on_cell_start=lambda cell, cell_index: at.append(cell),
     )
     try:
@@ -267,15 +267,18 @@ def make(root: Path = ROOT, run_all: bool = False, force: bool = False) -> list[
 
 
 def run_in_place(nb: NotebookNode, path: Path, root: Path) -> None:
-    """Execute a notebook as if it lay at `path` already, tell the time, and clean and stamp it."""
+    """Execute a notebook as if it lay at `path` already, picture its widgets, tell the time, clean and stamp it."""
+    from course_tools.stills import illustrate  # takes matplotlib and the widgets with it
+
     label, start = str(path.relative_to(root)), time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
     print(f"running {label} …", flush=True)
     execute(nb, path.parent, label)
+    remark = illustrate(nb, read_notebook(path))
     for cell in code_cells(nb):
         cell.outputs = clean_outputs(cell.outputs)
     stamp(nb)
-    print(f"  {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"  {time.perf_counter() - start:.0f} s{f'; {remark}' if remark else ''}", flush=True)
 
 
 def check(root: Path = ROOT) -> list[str]:

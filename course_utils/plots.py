@@ -10,6 +10,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from course_utils.errors import require
 
@@ -24,9 +25,24 @@ COLOURS = {
     "ink": "#222222",
     "grey": "#888888",
 }
+# In widgets, on a light page and on a dark one: at least 3:1 against the ground.
+LIGHT = COLOURS | {"sky": "#2F8FCB", "amber": "#B07C00", "ground": "#ffffff"}
+DARK = {
+    "p": "#56B4E9",
+    "q": "#F0813C",
+    "gap": "#D98CB8",
+    "good": "#2FBF96",
+    "sky": "#3E8FC4",
+    "amber": "#E69F00",
+    "ink": "#eeeeee",
+    "grey": "#9a9a9a",
+    "ground": "#161616",
+}
 CYCLE = [COLOURS[k] for k in ("p", "q", "good", "gap", "amber", "sky", "ink")]
 # Ten classes, as different as ten can be for colour-blind eyes too: Petroff (2021), arXiv:2107.02270. Label them too.
 CLASSES = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"]
+# The same on a dark page: two are made lighter.
+CLASSES_DARK = [{"#bd1f01": "#cf3a1f", "#832db6": "#a35bd4"}.get(colour, colour) for colour in CLASSES]
 STYLE = {
     "axes.prop_cycle": mpl.cycler(color=CYCLE),
     "axes.spines.top": False,
@@ -47,6 +63,18 @@ STYLE = {
 }
 DPI = 100
 mpl.rcParams.update(STYLE)
+
+
+def schemes(*names: str) -> dict[str, tuple[str, str]]:
+    """Return name → the colour on a light page and on a dark one; "ground" is the page itself."""
+    return {name: (LIGHT[name], DARK[name]) for name in names}
+
+
+def ramp(n: int) -> tuple[list[str], list[str]]:
+    """Return n colours from the page's ground to a strong blue, for a light page and for a dark one."""
+    light = [mpl.colors.to_hex(c) for c in mpl.colormaps["Blues"](np.linspace(0.02, 0.85, n))]
+    far, near = np.array([18, 26, 38]) / 255, np.array([110, 175, 230]) / 255
+    return light, [mpl.colors.to_hex((1 - t) * near + t * far) for t in np.linspace(0, 1, n)]
 
 
 def shades(n: int) -> list:
@@ -73,6 +101,21 @@ def to_png(fig: Figure) -> bytes:
     with io.BytesIO() as buffer:
         fig.savefig(buffer, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
+
+
+def small_png(pixels: np.ndarray) -> bytes:
+    """Return pixels (H, W, 3) as a small PNG of few colours, chosen so that rare colours keep their hue.
+
+    They are 256, and fewer where the picture is like noise and would take more than 500 kB.
+    """
+    for colours in (256, 64, 32):
+        with io.BytesIO() as buffer:
+            few = Image.fromarray(pixels).quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1)
+            few.save(buffer, "png", optimize=True)
+            png = buffer.getvalue()
+        if len(png) <= 500_000:
+            break
+    return png
 
 
 def png_bundle(png: bytes, alt: str, width: int) -> tuple[dict, dict]:

@@ -92,6 +92,11 @@ def test_installs_and_the_second_call_runs_no_pip(course, monkeypatch):
     assert bootstrap.main() == 0
 
 
+def test_jupyterlab_saves_widgets_with_a_notebook(course):
+    (file,) = (course / ".venv/etc/jupyter/labconfig/default_setting_overrides.d").iterdir()
+    assert json.loads(file.read_text())["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}
+
+
 def test_script_says_how_to_go_on(course):
     script = [sys.executable, "course_tools/bootstrap.py"]
     environment = {key: value for key, value in os.environ.items() if key != "MAKELEVEL"}

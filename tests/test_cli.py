@@ -8,7 +8,19 @@ import pytest
 from course_tools import cli, foreign, notebooks
 from course_tools.notebooks import Lecture, NotebookError
 
-COMMANDS = ("notebooks", "run", "lectures", "foreign", "export", "update", "doctor", "train", "evaluate", "checkpoints")
+COMMANDS = (
+    "notebooks",
+    "widgets",
+    "run",
+    "lectures",
+    "foreign",
+    "export",
+    "update",
+    "doctor",
+    "train",
+    "evaluate",
+    "checkpoints",
+)
 COMMANDS += ("release", "collect", "grade", "grade-one", "gradebook")
 
 

@@ -46,14 +46,14 @@ def test_bad_input(which, kind, message):
 
 
 def test_without_a_browser_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr(export.shutil, "which", lambda name: None)
+    monkeypatch.setattr(export, "find_chromium", lambda: None)
     with pytest.raises(ValueError, match="no Chromium or Chrome found to print with; take --to html"):
         export.to_pdf("<p>text</p>")
 
 
 @pytest.mark.browser
 def test_pdf(notebook, tmp_path):
-    if not any(map(export.shutil.which, export.BROWSERS)):
+    if export.find_chromium() is None:
         pytest.skip("no Chromium found")
     pdf = export.export(str(notebook), "pdf", tmp_path, mathjax="data:,")
     assert pdf.read_bytes().startswith(b"%PDF-") and pdf.stat().st_size > 5000

@@ -54,3 +54,17 @@ def test_shades_get_lighter():
 def test_rows_come_first_as_in_matplotlib():
     _, axes = plots.figure(2, 3)
     assert axes.shape == (2, 3)
+
+
+def test_a_picture_like_noise_has_fewer_colours_and_keeps_its_rare_hue():
+    noise = np.random.default_rng(0).integers(100, 160, (1000, 1000), dtype=np.uint8)
+    picture = np.repeat(noise[..., None], 3, axis=-1)
+    picture[:10, :10] = 255, 0, 0
+    calm, loud = (Image.open(io.BytesIO(plots.small_png(p))) for p in (picture[:100], picture))
+    assert len(calm.getcolors()) == 61 and len(loud.getcolors()) == 32
+    assert np.abs(pixels_of(loud) - picture).mean() < 2
+    assert pixels_of(loud)[0, 0].tolist() == pytest.approx([255, 0, 0], abs=8)
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"), float)

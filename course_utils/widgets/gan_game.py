@@ -1,30 +1,28 @@
 """Lecture 3, W-GAN (rows 3.2 and 3.3): the optimal discriminator, the game's value and the generator's gradient."""
 
-import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import ipywidgets as widgets
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from course_utils import divergences as D
 from course_utils import gan
 from course_utils.densities import GaussianMixture, gaussian_log_prob
 from course_utils.errors import choose, require
-from course_utils.plots import COLOURS, figure
-from course_utils.widgets.gan_parts import WIDTH, legend_above, second_scale
-from course_utils.widgets.shell import Explorer, State, slider
+from course_utils.plots import schemes
+from course_utils.widgets.stage import Choice, Declaration, Range, State, Widget, grid
 
-DATA = {"one": ("one mode", [1.0], [0.0], [1.0]), "two": ("two modes", [0.5, 0.5], [-2.0, 2.0], [0.6, 0.6])}
-X = torch.linspace(-26, 26, 1041, dtype=torch.float64)  # step 0.05 <= width / 6, and room for the tails of all p_g
+DATA = {
+    "one": {"weights": [1.0], "means": [0.0], "sigmas": [1.0]},
+    "two": {"weights": [0.5, 0.5], "means": [-2.0, 2.0], "sigmas": [0.6, 0.6]},
+}
+X_GRID = grid(-26, 26, 1041)  # step 0.05 <= width / 6, and room for the tails of all p_g
+X = torch.linspace(X_GRID["low"], X_GRID["high"], X_GRID["n"], dtype=torch.float64)
 SHOWN = slice(280, 761)  # -12 to 12: what the left panel draws
-MEANS = torch.linspace(-10, 10, 161, dtype=torch.float64)
-WIDTHS = (0.3, 3.0)  # the slider's ends
-FLOOR = 1e-8  # the smallest gradient that is drawn
+MEANS_AT = slice(320, 721, 4)  # -10 to 10 in steps of 0.2: points of X, so that the page needs one table for all p_g
+MEANS = X[MEANS_AT]
 
 
 class Curves(NamedTuple):
@@ -53,8 +51,7 @@ class GANNumbers(NamedTuple):
 @lru_cache
 def real_density(kind: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return log p_r, its derivative and its cumulative distribution on the grid X; `kind` is one of DATA."""
-    _, *parts = DATA[choose(kind, DATA, "data")]
-    mixture, x = GaussianMixture(*parts), X.clone().requires_grad_(True)
+    mixture, x = GaussianMixture(**DATA[choose(kind, DATA, "data")]), X.clone().requires_grad_(True)
     log_p = mixture.log_prob(x)
     (slope,) = torch.autograd.grad(log_p.sum(), x)
     return log_p.detach(), slope, mixture.cdf(X)
@@ -112,133 +109,53 @@ def compute_gan(state: State) -> GANNumbers:
     )
 
 
-def make_gan_figure(height: float | None = None) -> tuple[Figure, dict[str, Any]]:
-    """Return W-GAN's figure and the artists that ``draw_gan`` moves."""
-    fig, (left, middle, right) = figure(
-        ncols=3, width=WIDTH, height=height or 3.3, gridspec_kw={"width_ratios": [1, 1, 0.9]}
-    )
-    belief, distance = left.twinx(), middle.twinx()
-    moving, x, means = {"animated": True}, X[SHOWN].numpy(), MEANS.numpy()
-    artists = {
-        "left": left,
-        "p": left.plot(x, 0 * x, color=COLOURS["p"], label="$p_r$", **moving)[0],
-        "q": left.plot(x, 0 * x, color=COLOURS["q"], label="$p_g$", **moving)[0],
-        "d": belief.plot(x, 0 * x, "--", color=COLOURS["good"], lw=1.6, label="D", **moving)[0],
-    }
-    left.set(xlim=(-12, 12), ylim=(0, 0.5), xlabel="x", ylabel="density")
-    left.yaxis.set_major_formatter("{x:.1f}")
-    legend_above(left, [artists[k] for k in ("p", "q", "d")])
-    second_scale(belief, COLOURS["good"], (0, 1.02), [0, 0.5, 1])
-
-    curve, spot = {"lw": 1.8, **moving}, {"ms": 7, "clip_on": False, "zorder": 5, **moving}
-    names = {"best": ("-", COLOURS["gap"], "V(D*, G)"), "value": (":", COLOURS["ink"], "V(D, G)")}
-    for name, (style, colour, label) in names.items():
-        artists[name] = middle.plot(means, 0 * means, style, color=colour, label=label, **curve)[0]
-    artists["w1"] = distance.plot(means, 0 * means, "-", color=COLOURS["amber"], label="$W_1$", **curve)[0]
-    for level, text in ((0, "JS = log 2"), (-math.log(4), "JS = 0")):
-        middle.axhline(level, color=COLOURS["grey"], lw=0.8, ls=(0, (4, 3)))
-        middle.text(-9.6, level + 0.02, text, fontsize=9, color="#555555", va="bottom")
-    middle.set(xlim=(-10, 10), ylim=(-1.5, 0.2), xlabel="mean of $p_g$", ylabel="V in nats")
-    middle.set_yticks([-1.5, -1.0, -0.5, 0.0], ["−1.5", "−1.0", "−0.5", "0.0"])
-    legend_above(middle, [artists[k] for k in ("best", "value", "w1")])
-    second_scale(distance, "#9a6a00", (0, 11.5), [0, 5, 10])
-
-    for name, colour, style in (("non_saturating", COLOURS["p"], "-"), ("saturating", COLOURS["q"], "--")):
-        label = name.replace("_", "-")
-        artists[name] = right.plot(means, 0 * means + 1, style, color=colour, label=label, **curve)[0]
-    right.set(xlim=(-10, 10), xlabel="mean of $p_g$", ylabel="|gradient|")
-    right.set(yscale="log", ylim=(FLOOR, 1e3))
-    right.set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1, 100])
-    right.yaxis.set_minor_formatter(NullFormatter())
-    legend_above(right, [artists[k] for k in ("saturating", "non_saturating")], left=-0.28)
-    for name in ("best", "value", "w1", "saturating", "non_saturating"):
-        line = artists[name]
-        artists[f"{name} here"] = line.axes.plot([0], [1], "o", color=line.get_color(), **spot)[0]
-    return fig, artists
-
-
-def draw_gan(artists: dict[str, Any], numbers: GANNumbers) -> None:
-    """Move W-GAN's artists to these numbers."""
-    for name in ("p", "q", "d"):
-        artists[name].set_ydata(getattr(numbers, name))
-    artists["left"].set_ylim(0, next(top for top in (0.5, 0.8, 1.5) if numbers.q.max() < top))
-    for name in ("best", "value", "w1", "saturating", "non_saturating"):
-        curve, here = (getattr(c, name) for c in (numbers.curves, numbers.here))
-        if "saturating" in name:
-            curve, here = (v.abs().clamp(min=FLOOR) for v in (curve, here))
-        artists[name].set_ydata(curve.numpy())
-        artists[f"{name} here"].set_data([numbers.mean], [float(here)])
-    for name in ("value", "value here"):  # the same as the best, unless D is not optimal
-        artists[name].set_visible(numbers.sharpness < 1)
-
-
-def read_gan(numbers: GANNumbers) -> str:
-    """Return the numbers of W-GAN as a line of HTML."""
-    here = Curves(*(float(v) for v in numbers.here))
-    return (
-        f"<b>V(D*, G) = −log 4 + 2 JS = {signed(here.best, 4)}, JS = {here.js:.4f}</b> "
-        f"· V(D, G) = {signed(here.value, 4)} · W₁ = {here.w1:.3f} "
-        f"· gradient: saturating {scientific(here.saturating)}, non-saturating {scientific(here.non_saturating)}"
-    )
-
-
-def scientific(value: float) -> str:
-    """Return a number of any size, with two decimals or as a power of ten; what is only rounding is 0."""
-    if abs(value) < 1e-13:
-        return "0"
-    if 0.01 <= abs(value) < 1000:
-        return signed(value, 3)
-    mantissa, exponent = f"{value:.1e}".split("e")
-    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa}·10{raised}".replace("-", "−")
-
-
-def surprise_gan(rng: np.random.Generator) -> State:
-    """Return a random state of W-GAN."""
-    low_high = {"mean": (-8, 8), "width": (0.4, 2)}
-    state = {name: round(rng.uniform(*bounds), 1) for name, bounds in low_high.items()}
-    return {**state, "data": str(rng.choice(list(DATA))), "sharpness": float(rng.choice([0.2, 0.5, 1.0]))}
-
-
-def gan_explorer(seed: int = 0) -> Explorer:
-    """Return W-GAN: move the generated density, see D*, the value and the gradients; `seed` of "Surprise me"."""
-    return Explorer(
-        title="The optimal discriminator, the game's value and the generator's gradient",
-        controls={
-            "data": widgets.Dropdown(options=[(v[0], kind) for kind, v in DATA.items()], description="data"),
-            "mean": slider("mean of G", 4.0, -10, 10),
-            "width": slider("width of G", 1.0, *WIDTHS),
-            "sharpness": slider("D trained", 1.0, 0, 1, 0.05),
-        },
-        compute=compute_gan,
-        make_figure=make_gan_figure,
-        draw=draw_gan,
-        readout=read_gan,
-        presets=[
-            ("Near the data both losses have a gradient", {"mean": 1.5}),
-            ("Far away JS is flat at log 2, the saturating gradient vanishes, W₁ is linear", {"mean": 8.0}),
-            (
-                "A discriminator that is not so well trained leaves some of the saturating gradient",
-                {"mean": 8.0, "sharpness": 0.2},
-            ),
-            (
-                "Two modes, the generator on one of them: a game that stands still",
-                {"data": "two", "mean": 2.0, "width": 0.6},
-            ),
-        ],
-        surprise=surprise_gan,
-        alt=(
-            "Four states of the game between data and a generated Gaussian: densities with the discriminator, the "
-            "value V and the Wasserstein distance over the generated mean, and the generator's gradients. Near the "
-            "data both losses have a gradient. Far away V is flat at 0, where JS is log 2, and the saturating gradient "
-            "is below a thousandth, while the Wasserstein distance is linear and the non-saturating gradient grows "
-            "with the distance. A discriminator with a fifth of the optimal logits leaves more of the saturating "
-            "gradient. On one of two modes both gradients are small."
+GAN = Declaration(
+    name="gan_game",
+    title="The optimal discriminator, the game's value and the generator's gradient",
+    controls={
+        "data": Choice("data", "one", {"one": "one mode", "two": "two modes"}),
+        "mean": Range("mean of G", 4.0, -10, 10),
+        "width": Range("width of G", 1.0, 0.3, 3),
+        "sharpness": Range("D trained", 1.0, 0, 1, 0.05),
+    },
+    compute=compute_gan,
+    presets=[
+        ("Near the data both losses have a gradient", {"mean": 1.5}),
+        ("Far away JS is flat at log 2, the saturating gradient vanishes, W₁ is linear", {"mean": 8.0}),
+        (
+            "A discriminator that is not so well trained leaves some of the saturating gradient",
+            {"mean": 8.0, "sharpness": 0.2},
         ),
-        seed=seed,
-    )
+        (
+            "Two modes, the generator on one of them: a game that stands still",
+            {"data": "two", "mean": 2.0, "width": 0.6},
+        ),
+    ],
+    surprise={"mean": (-8, 8), "width": (0.4, 2), "data": list(DATA), "sharpness": (0.2, 1)},
+    alt=(
+        "Four states of the game between data and a generated Gaussian: densities with the discriminator, the "
+        "value V and the Wasserstein distance over the generated mean, and the generator's gradients. Near the "
+        "data both losses have a gradient. Far away V is flat at 0, where JS is log 2, and the saturating gradient "
+        "is below a thousandth, while the Wasserstein distance is linear and the non-saturating gradient grows "
+        "with the distance. A discriminator with a fifth of the optimal logits leaves more of the saturating "
+        "gradient. On one of two modes both gradients are small."
+    ),
+    colours=schemes("p", "q", "gap", "grey", "good", "amber", "ink"),
+    constants={
+        "x": X_GRID,
+        "means": [MEANS_AT.start, MEANS_AT.stop, MEANS_AT.step],
+        "shown": [SHOWN.start, SHOWN.stop],
+        "data": DATA,
+        "floor": 1e-8,  # the smallest gradient that is drawn
+        "words": {
+            "densities": "Densities of the data and of the generator, and the discriminator.",
+            "value": "The game's value and the Wasserstein distance over the generator's mean.",
+            "gradients": "Sizes of the gradients of both losses over the generator's mean, on a logarithmic scale.",
+        },
+    },
+)
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """Return the number with a true minus sign, and no minus before a zero."""
-    return f"{value:z.{digits}f}".replace("-", "−")
+def gan_explorer(seed: int = 0) -> Widget:
+    """Return W-GAN: move the generated density, see D*, the value and the gradients; `seed` of "Surprise me"."""
+    return Widget(GAN, seed)

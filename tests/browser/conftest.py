@@ -11,17 +11,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import lab  # noqa: E402  (beside this file)
 
+from course_tools.browser import INSTALL, chromium, find_chromium  # noqa: E402
+
 SHORT = ("budget = 1.0", "budget = 0.05")  # nbval runs the lectures at full length
 
 
 @pytest.fixture(scope="session")
 def browser():
     """Return the one Chromium. Without one the tests are skipped; with COURSE_REQUIRE_BROWSER=1 they fail."""
-    if lab.find_chromium() is None:
+    if find_chromium() is None:
         if os.environ.get("COURSE_REQUIRE_BROWSER") == "1":
-            pytest.fail(lab.INSTALL, pytrace=False)
-        pytest.skip(lab.INSTALL)
-    with lab.chromium() as opened:
+            pytest.fail(INSTALL, pytrace=False)
+        pytest.skip(INSTALL)
+    with chromium() as opened:
         yield opened
 
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,15 +12,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
+
+from course_tools.bootstrap import write_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-INSTALL = (
-    "no Chromium found; install it with: sudo apt-get install -y --no-install-recommends chromium fonts-dejavu-core"
-)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SETTINGS = {
     # else only the cells in view are in the page
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
@@ -38,22 +33,6 @@ PICTURE = """image => {
 }"""
 
 
-def find_chromium() -> str | None:
-    """Return the path of an installed Chromium or Chrome, or None."""
-    return next(filter(None, map(shutil.which, CHROMIUM)), None)
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run the Chromium that is installed, without a window. Only one can run in a process at a time."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, headless=True)
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
 @contextlib.contextmanager
 def jupyter_lab(notebooks: Path, home: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
     """Serve the folder `notebooks`, with all of JupyterLab's own files in `home`; yield an address with a `{}`.
@@ -66,12 +45,14 @@ def jupyter_lab(notebooks: Path, home: Path, theme: str = "JupyterLab Light") ->
         path = home / "settings" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(setting), "utf-8")
+    write_settings(str(home))  # as in the environment that bootstrap makes
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
     folders = {
         "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_CONFIG_PATH": "etc/jupyter",
         "JUPYTER_DATA_DIR": "data",
         "JUPYTER_RUNTIME_DIR": "runtime",
         "JUPYTERLAB_SETTINGS_DIR": "settings",
@@ -154,6 +135,17 @@ class Notebook:
         self.page.wait_for_function(f"!{waiting}", timeout=seconds * 1000)
         self.wait_idle(30)
 
+    def run_cell(self, i: int, source: str | None = None, wait: bool = True) -> None:
+        """Run one cell, as it is or with another source; wait until it has ended."""
+        self.page.locator(".jp-Notebook .jp-CodeCell").nth(i).locator(".cm-content").click()
+        if source is not None:
+            self.page.keyboard.press("Control+a")
+            self.page.keyboard.type(source)
+        self.page.keyboard.press("Control+Enter")
+        if wait:
+            self.page.wait_for_timeout(100)
+            self.wait_idle(60)
+
     def errors(self) -> list[str]:
         """Return the texts of all error outputs."""
         return self.page.locator(
@@ -176,13 +168,12 @@ class Notebook:
 
 
 class Widget:
-    """A widget of the course in the output of a cell; `image` is its picture, an image or a canvas of this class."""
+    """A widget of the course in the output of a cell; `image` is its picture."""
 
     def __init__(self, page: Page, cell: Locator):
         self.page, self.cell = page, cell
         self.output = cell.locator(".jp-Cell-outputArea")
-        self.image = self.output.locator("img.widget-image, canvas.image")
-        self.plane = self.output.locator(".plane")
+        self.image = self.output.locator("img.widget-image")
 
     def slider(self, label: str) -> Locator:
         """Return the handle of the slider with this label."""
@@ -198,21 +189,11 @@ class Widget:
         """Return the button with this label."""
         return self.output.get_by_role("button", name=label, exact=True)
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Return where on the page lies a point of the plane, 0 to 1 from its left and its top; scroll to it."""
-        self.plane.scroll_into_view_if_needed()
-        box = self.plane.bounding_box()
-        return box["x"] + x * box["width"], box["y"] + y * box["height"]
-
     def picture(self) -> str:
         """Return the picture as a data URL, pixel by pixel; wait for it where it is being changed."""
         self.image.wait_for()
         self.page.wait_for_function(READY, arg=self.image.element_handle())
         return self.image.evaluate(PICTURE)
-
-    def canvas(self, name: str) -> str:
-        """Return the canvas of this class as a data URL, pixel by pixel."""
-        return self.output.locator(f"canvas.{name}").evaluate(PICTURE)
 
     def wait_for_change(self, before: str, seconds: float = 10, look: Callable[[], str] | None = None) -> str:
         """Return the new picture, or what else `look` sees; raise ``AssertionError`` where it stays as `before`."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import lab
 
+from course_tools.browser import INSTALL, chromium, find_chromium
+
 PICTURES = {  # notebook, source of the widget's cell, label of a slider and how often it is moved on
     "w-kl.png": ("01_kl_and_elbo.ipynb", "kl_explorer()", "", 0),
     "w-manifold.png": ("02_vae.ipynb", "manifold_explorer()", "", 0),
@@ -15,13 +17,13 @@ PICTURES = {  # notebook, source of the widget's cell, label of a slider and how
 
 
 def main() -> int:
-    if lab.find_chromium() is None:
-        print(lab.INSTALL, file=sys.stderr)
+    if find_chromium() is None:
+        print(INSTALL, file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         shutil.copytree(lab.ROOT / "lectures", home / "lectures")
-        with lab.chromium() as browser, lab.session(home / "lectures", home, browser) as open_notebook:
+        with chromium() as browser, lab.session(home / "lectures", home, browser) as open_notebook:
             for file, (name, source, label, presses) in PICTURES.items():
                 notebook = open_notebook(name)
                 notebook.run_all()

@@ -1,0 +1,47 @@
+"""What `make widgets` makes: one bundle of all widgets' code, and still pictures of those that need no network."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from course_tools.browser import chromium, missing
+from course_tools.stills import still, studio
+from course_utils.errors import require
+from course_utils.files import together
+from course_utils.widgets import divergences, gan_game
+from course_utils.widgets.stage import DIST, Declaration
+
+STAGE = Path(__file__).with_name("stage")
+PICTURED: Mapping[str, Declaration] = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN)}
+
+
+def bundle(check: bool = False) -> bool:
+    """Write dist/course.js by node, or with `check` only look; tell whether it is what its sources make.
+
+    What the sources need besides is installed by npm as the lock file says. Raises ``ValueError`` where there is no
+    node, or where npm fails.
+    """
+    node, npm = shutil.which("node"), shutil.which("npm")
+    require(bool(node and npm), "no node or npm found; install them with: sudo apt-get install -y nodejs npm")
+    lock, installed = STAGE / "package-lock.json", STAGE / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        done = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=STAGE, capture_output=True, encoding="utf-8")
+        require(done.returncode == 0, f"npm ci in {STAGE} failed: {done.stderr.strip()}")
+    return subprocess.run([node, "build.mjs", *(["--check"] if check else [])], cwd=STAGE).returncode == 0
+
+
+def stills() -> list[Path]:
+    """Take the pictures dist/NAME.png that a widget shows where no script runs; return those that changed.
+
+    Without Chromium the former ones stay, and a line says so.
+    """
+    if missing():
+        print(f"The widgets' pictures stay as they were: {missing()}", file=sys.stderr)
+        return []
+    with chromium() as browser, studio(browser) as page:
+        made = {DIST / f"{name}.png": still(page, {"spec": d.spec()}) for name, d in PICTURED.items()}
+    changed = {path: png for path, png in made.items() if not path.exists() or path.read_bytes() != png}
+    together(changed)
+    return list(changed)
