@@ -598,7 +598,7 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
   const svg = select(holder)
     .append("svg")
     .attr("viewBox", `0 0 ${width} ${height}`)
-    .attr("role", "group")
+    .attr("role", "img")
     .attr("aria-label", label);
   const clip = `clip-${name}-${Math.random().toString(36).slice(2)}`;
   const box = { x: left, y: MARGIN.top, w: width - left - right, h: height - MARGIN.top - MARGIN.bottom };
