@@ -149,7 +149,7 @@ function sides(plane, base, shown) {
 
 export const planar = {
   compute(state, spec) {
-    const { constants, assets } = spec;
+    const { constants } = spec;
     const plane = planeOf(state);
     const slope = plane.s * plane.k;
     const pixels = centres(constants.pixels, constants.reach);
@@ -158,7 +158,7 @@ export const planar = {
       slope,
       smallest: Math.min(1, 1 + slope),
       band: slope < -1 ? Math.acosh(Math.sqrt(-slope)) / plane.s : 0,
-      points: moved(plane, typed("float32", assets[state.base])),
+      points: moved(plane, constants.points[state.base]),
       lines: Float64Array.from(gridLines(constants).flatMap((curve) => Array.from(moved(plane, curve)))),
       density: Float64Array.from({ length: pixels.length / 2 }, (_, i) => densityAt(plane, pixels[2 * i], pixels[2 * i + 1], state, constants)),
       integral: integralOf(plane, state, constants),
@@ -168,7 +168,7 @@ export const planar = {
   draw(view, numbers, state, spec) {
     const { constants } = spec;
     const plane = planeOf(state);
-    const base = typed("float32", spec.assets[state.base]);
+    const base = constants.points[state.base];
     drawBefore(view, plane, base, numbers, state, constants);
     drawArrows(view, plane, numbers, state, constants);
     drawAfter(view, plane, base, numbers, state, constants);
@@ -250,23 +250,22 @@ function drawAfter(view, plane, base, numbers, state, constants) {
 
 // W-layers -------------------------------------------------------------------------------------------------------------
 
-/** Running sums of K shares, softened by `least`, from −limit to limit. */
-function knots(raw, first, { bins, limit, least }) {
-  let top = -Infinity;
+/** Put into `found` K + 1 knots: running sums of K shares, softened by `least`, from −limit to limit. */
+function knots(raw, first, { bins, limit, least }, found) {
+  let [top, sum, share] = [-Infinity, 0, 0];
   for (let i = 0; i < bins; i++) top = Math.max(top, raw[first + i]);
-  const parts = Array.from({ length: bins }, (_, i) => Math.exp(raw[first + i] - top));
-  const sum = parts.reduce((total, part) => total + part, 0);
-  let share = 0;
-  const inner = parts.map((part) => 2 * limit * (share += least + ((1 - bins * least) * part) / sum) - limit);
-  return [-limit, ...inner.slice(0, -1), limit];
+  for (let i = 0; i < bins; i++) sum += found[i + 1] = Math.exp(raw[first + i] - top);
+  found[0] = -limit;
+  for (let i = 1; i < bins; i++) found[i] = 2 * limit * (share += least + ((1 - bins * least) * found[i]) / sum) - limit;
+  found[bins] = limit;
 }
 
 /** A rational-quadratic spline with the parameters raw[first …], or its inverse, at v: the result and its log-slope. */
 function splineAt(v, raw, first, how, back) {
-  const { bins, limit, least } = how;
+  const { bins, limit, least, across, up } = how;
   if (!(Math.abs(v) < limit)) return [v, 0];
-  const across = knots(raw, first, how);
-  const up = knots(raw, first + bins, how);
+  knots(raw, first, how, across);
+  knots(raw, first + bins, how, up);
   const along = back ? up : across;
   let i = 0;
   while (i < bins - 1 && along[i + 1] < v) i++;
@@ -301,11 +300,12 @@ function coupling(how, weights) {
   const parameters = network(how.network, weights);
   const [stays, moves] = how.swap ? [1, 0] : [0, 1];
   const at = how.kind === "spline" ? splineAt : affineAt;
+  const room = { ...how, ...(how.bins && { across: new Float64Array(how.bins + 1), up: new Float64Array(how.bins + 1) }) };
   return (flat, back) => {
     const n = flat.length / 2;
     const raw = parameters(Float64Array.from({ length: n }, (_, i) => flat[2 * i + stays]), n);
     const [each, after, logSlopes] = [raw.length / n, Float64Array.from(flat), new Float64Array(n)];
-    for (let i = 0; i < n; i++) [after[2 * i + moves], logSlopes[i]] = at(flat[2 * i + moves], raw, i * each, how, back);
+    for (let i = 0; i < n; i++) [after[2 * i + moves], logSlopes[i]] = at(flat[2 * i + moves], raw, i * each, room, back);
     return [after, logSlopes];
   };
 }
@@ -488,7 +488,8 @@ function makePad(panel, view, side, { half, words }) {
   };
   const paint = (to, from = to) => {
     pad.at = to.map((v) => Math.min(side - 0.5, Math.max(0.5, Math.floor(v) + 0.5)));
-    view.move({ picture: painted(pad.state.picture, side, from, to, pad.pen) });
+    pad.text = painted(pad.text, side, from, to, pad.pen); // events may come faster than frames
+    view.move({ picture: pad.text });
   };
   const ground = svg.append("rect").attr("class", "ground pad").attr("x", left).attr("y", top).attr("width", right - left).attr("height", bottom - top)
     .attr("tabindex", 0).attr("role", "application").attr("aria-label", words.picture).style("touch-action", "none");
@@ -532,7 +533,7 @@ export const picture = {
     panel.marks.select("[data-key=cells]").style("image-rendering", "pixelated");
     panel.lines("frame", [[-half, -half, half, -half, half, half, -half, half, -half, -half]], { colour: "grey" });
     panel.pad ??= makePad(panel, view, side, spec.constants);
-    Object.assign(panel.pad, { state, pen: pens[state.pen] });
+    Object.assign(panel.pad, { text: state.picture, pen: pens[state.pen] });
     panel.pad.show();
   },
 

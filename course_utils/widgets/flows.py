@@ -166,16 +166,16 @@ def compute_planar(state: State) -> PlanarNumbers:
         slope=slope,
         smallest=min(1.0, 1 + slope),
         band=math.acosh(math.sqrt(-slope)) / plane.s if slope < -1 else 0.0,
-        points=plane.after(BASES[base].double()).numpy(),
+        points=plane.after(BASES[base]).numpy(),
         lines=plane.after(grid_lines(PLANAR_LINES, PLANAR_STEPS)).numpy(),
         density=plane.density(centres(PIXELS), base).numpy(),
         integral=plane.integral(base),
     )
 
 
-BASES = {  # points of each base, (N, 2) in single precision
-    "gaussian": data.normal(POINTS, 2, generator=data.generator(0)),
-    "square": ((centres(LATTICE) / REACH) * SQUARE).float(),
+BASES = {  # points of each base, (N, 2)
+    "gaussian": data.normal(POINTS, 2, generator=data.generator(0)).double().round(decimals=3),
+    "square": centres(LATTICE) / REACH * SQUARE,
 }
 FOLD: State = {"angle": 0, "steepness": 1.5, "u1": -1.6, "u2": 0.8}
 SHEAR: State = {"angle": 90, "u1": 2.0, "u2": 0.0, "base": "square", "enforce": False}
@@ -220,6 +220,7 @@ PLANAR = Declaration(
         "pixels": PIXELS,
         "lines": PLANAR_LINES,
         "steps": PLANAR_STEPS,
+        "points": {base: points.flatten().tolist() for base, points in BASES.items()},
         "square": SQUARE,
         "halvings": HALVINGS,
         "nodes": NODES,
@@ -233,7 +234,6 @@ PLANAR = Declaration(
             "after": "The plane after the layer: the grid deformed, the points moved, and their density.",
         },
     },
-    assets={base: points.numpy().astype("<f4").tobytes() for base, points in BASES.items()},
 )
 
 
@@ -244,8 +244,8 @@ def planar_explorer(seed: int = 0) -> Widget:
 
 # W-layers, row 4.7 ---------------------------------------------------------------------------------------------------
 
-LAYER_LINES, LAYER_STEPS = grid(-3.5, 3.5, 15), grid(-3.5, 3.5, 113)
-LAYER_PIXELS = 56
+LAYER_LINES, LAYER_STEPS = grid(-3.5, 3.5, 15), grid(-3.5, 3.5, 71)
+LAYER_PIXELS = 48
 SAMPLES = 800
 GRIDS = {"data": "even in the data", "noise": "even in the noise"}
 RUNNABLE = "couplings by Affine or Spline can, as in realnvp(2) and spline_flow(2)"

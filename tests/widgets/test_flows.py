@@ -39,7 +39,7 @@ def test_it_shows_the_packages_layer(state):
     state = START | state
     numbers, layer = shown.compute_planar(state), layer_of(state, "hat")
     assert numbers.u == pytest.approx(layer.u_hat().numpy())
-    points = shown.BASES["gaussian"].double()
+    points = shown.BASES["gaussian"]
     assert numbers.points == pytest.approx(layer(points)[0].numpy())
     corners = torch.tensor([[-4.0, -4.0], [-4.0, 4.0], [4.0, -4.0], [4.0, 4.0]], dtype=torch.float64)
     after = layer(corners)[0].numpy()
@@ -149,7 +149,7 @@ def test_the_grid_is_even_at_its_own_end(grid):
     widget = shown.layers_explorer(FLOWS["spline"]())
     widget.set(grid=grid, layer={"data": 0, "noise": 3}[grid])
     lines = widget.numbers.lines
-    assert lines[3, :, 0] == pytest.approx(np.full(113, -2.0)) and lines[15, :, 1] == pytest.approx(np.full(113, -3.5))
+    assert lines[3, :, 0] == pytest.approx(np.full(71, -2.0)) and lines[15, :, 1] == pytest.approx(np.full(71, -3.5))
 
 
 def test_a_point_is_followed_both_ways_from_any_layer():
