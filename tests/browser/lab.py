@@ -22,15 +22,8 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
 }
-READY = "image => image.tagName === 'CANVAS' ? image.width : image.complete && image.naturalWidth"
-PICTURE = """image => {
-  if (image.tagName === 'CANVAS') return image.toDataURL();
-  if (!image.complete || !image.naturalWidth) return null;
-  const canvas = document.createElement('canvas');
-  canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
-  canvas.getContext('2d').drawImage(image, 0, 0);
-  return canvas.toDataURL();
-}"""
+PICTURE = """root => root.querySelector('.view').innerHTML
+  + [...root.querySelectorAll('canvas')].map(canvas => canvas.toDataURL())"""
 
 
 @contextlib.contextmanager
@@ -168,47 +161,34 @@ class Notebook:
 
 
 class Widget:
-    """A widget of the course in the output of a cell; `image` is its picture."""
+    """A widget of the course in the output of a cell; `root` is its stage."""
 
     def __init__(self, page: Page, cell: Locator):
         self.page, self.cell = page, cell
         self.output = cell.locator(".jp-Cell-outputArea")
-        self.image = self.output.locator("img.widget-image")
+        self.root = self.output.locator(".stage[data-drawn]")
 
-    def slider(self, label: str) -> Locator:
-        """Return the handle of the slider with this label."""
-        row = self.output.locator(".widget-slider", has=self.page.get_by_text(label, exact=True))
-        return row.get_by_role("slider")
-
-    def dropdown(self, label: str) -> Locator:
-        """Return the list of choices with this label."""
-        row = self.output.locator(".widget-dropdown", has=self.page.get_by_text(label, exact=True))
-        return row.locator("select")
+    def control(self, name: str) -> Locator:
+        """Return the slider, choice or switch with this name."""
+        return self.root.locator(f"[name={name}]")
 
     def button(self, label: str) -> Locator:
         """Return the button with this label."""
         return self.output.get_by_role("button", name=label, exact=True)
 
     def picture(self) -> str:
-        """Return the picture as a data URL, pixel by pixel; wait for it where it is being changed."""
-        self.image.wait_for()
-        self.page.wait_for_function(READY, arg=self.image.element_handle())
-        return self.image.evaluate(PICTURE)
-
-    def wait_for_change(self, before: str, seconds: float = 10, look: Callable[[], str] | None = None) -> str:
-        """Return the new picture, or what else `look` sees; raise ``AssertionError`` where it stays as `before`."""
-        deadline = time.monotonic() + seconds
-        while (now := (look or self.picture)()) == before:
-            assert time.monotonic() < deadline, f"the picture did not change within {seconds} s"
-            self.page.wait_for_timeout(20)
+        """Wait until nothing is drawn any more, and return the picture: all of its lines, and its pixels."""
+        before = None
+        while (now := self.root.evaluate(PICTURE)) != before:
+            before = now
+            self.page.wait_for_timeout(300)
         return now
 
-    def wait_for(self, wanted: str, seconds: float = 10) -> None:
-        """Wait until the picture is this one; raise ``AssertionError`` if it is not that in the end."""
-        deadline = time.monotonic() + seconds
-        while self.picture() != wanted:
-            assert time.monotonic() < deadline, f"the picture did not become the wanted one within {seconds} s"
-            self.page.wait_for_timeout(20)
+    def changed(self, before: str) -> str:
+        """Wait until the picture is another one, and return it."""
+        another = f"([root, before]) => ({PICTURE})(root) !== before"
+        self.page.wait_for_function(another, arg=[self.root.element_handle(), before])
+        return self.picture()
 
     def press_button(self, label: str, key: str = "Space", back: bool = False, tabs: int = 30) -> None:
         """Go to a button by the Tab key from wherever the focus is, forwards or back, and press it by a key."""
@@ -229,7 +209,6 @@ class Widget:
             if (box.width && box.right > limit) found.push(`${e.className} sticks out`);
             if (scrolls && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1))
               found.push(`${e.className} scrolls`);
-            if (e.matches('.widget-label') && e.scrollWidth > e.clientWidth) found.push(`${e.textContent} is cut off`);
           }
           return found;
         }""")
