@@ -52,7 +52,7 @@ class Additive(Transform):
 
 
 class Affine(Transform):
-    """z = exp(s) x + t, with |s| < bound; Dinh, Sohl-Dickstein and Bengio (2017), RealNVP. (4.7c)"""
+    """z = exp(s) x + t, with |s| < bound; Dinh, Sohl-Dickstein and Bengio (2017), RealNVP. (4.7a)"""
 
     n = 2
 
@@ -73,7 +73,7 @@ class MixtureCDF(Transform):
     """z = exp(a) y + b of y = logit F(x) + x/20, F the cumulative distribution of a mixture of K logistics.
 
     All is computed from log F and log(1 - F), so the tails stay exact. The small multiple of x keeps the slope above
-    1/20, so that the inverse, by bisection, is well conditioned where F is flat. Ho et al. (2019), Flow++. (4.10g)
+    1/20, so that the inverse, by bisection, is well conditioned where F is flat. Ho et al. (2019), Flow++. (4.11a)
     """
 
     SLOPE = 0.05
@@ -116,7 +116,7 @@ class MixtureCDF(Transform):
 
 
 class Spline(Transform):
-    """Monotone rational-quadratic splines of `bins` pieces on [-limit, limit], the identity outside. (4.7d)
+    """Monotone rational-quadratic splines of `bins` pieces on [-limit, limit], the identity outside. (4.7c)
 
     The parameters are bin widths, heights and slopes at the inner knots; at 0 all are equal and the map is the
     identity. Durkan et al. (2019), equations 4 to 8. Raises ``ValueError`` for fewer than 2 bins, or more than 1,000.

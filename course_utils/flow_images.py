@@ -173,7 +173,7 @@ class ImageFlow(nn.Module):
         self.logit, self.flow, self.noise = Logit(), Flow(layers, self.dims), noise
 
     def dequantise(self, x: Tensor, generator: torch.Generator, variational: bool = True) -> tuple[Tensor, Tensor]:
-        """Return (level + u) / levels, (B, 1, side, side), and log q(u | x), (B,), of images x (B, D). (4.10a)"""
+        """Return (level + u) / levels, (B, 1, side, side), and log q(u | x), (B,), of images x (B, D)."""
         x = x.view(len(x), 1, self.side, self.side)
         if variational and self.noise is not None:
             u, log_q = self.noise.rsample(len(x), generator, F.pixel_unshuffle(x, 2))

@@ -198,7 +198,7 @@ class Planar(Layer):
         self.u, self.w, self.b = (nn.Parameter(torch.randn(n) / math.sqrt(dim)) for n in (dim, dim, 1))
 
     def u_hat(self) -> Tensor:
-        """Return û, (D,). (4.6b)"""
+        """Return û, (D,). (4.6c)"""
         a = self.w @ self.u
         return self.u + (F.softplus(a) - 1 - a) * self.w / self.w.square().sum()
 
@@ -220,7 +220,7 @@ class Planar(Layer):
 
 
 class Radial(Layer):
-    """z = x + beta h (x - x0), h = 1 / (alpha + r), r = ‖x - x0‖: moves points along rays from x0. (4.6c)
+    """z = x + beta h (x - x0), h = 1 / (alpha + r), r = ‖x - x0‖: moves points along rays from x0. (4.6d)
 
     beta > -alpha keeps it invertible; the inverse solves a quadratic equation for r. Rezende and Mohamed (2015).
     """
@@ -269,7 +269,7 @@ def reflections(v: Tensor) -> Tensor:
 
 
 class Sylvester(Layer):
-    """z = x + Q R tanh(S Qᵀ x + b), Q (D, M) of orthonormal columns, R and S (M, M) upper triangular. (4.6d)
+    """z = x + Q R tanh(S Qᵀ x + b), Q (D, M) of orthonormal columns, R and S (M, M) upper triangular. (4.6e)
 
     Sylvester's identity leaves a triangular (M, M) determinant. R_ii S_ii > -1, here by tanh, keeps it invertible.
     Van den Berg et al. (2018). Raises ``ValueError`` unless 1 <= M <= D.
@@ -343,7 +343,7 @@ class Permutation(Layer):
 
 
 class ElementwiseAffine(Layer):
-    """z = exp(s) (x + b), a scale and a shift for each channel of vectors or images: a diagonal Jacobian. (4.8a)"""
+    """z = exp(s) (x + b), a scale and a shift for each channel of vectors or images: a diagonal Jacobian."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -385,7 +385,7 @@ class ActNorm(ElementwiseAffine):
 class ChannelLinear(Layer):
     """z = W x for each vector, or at each position of an image: an invertible 1×1 convolution.
 
-    log |det| = height × width × the sum of a triangular factor's log-diagonal. (4.8b)
+    log |det| = height × width × the sum of a triangular factor's log-diagonal.
     """
 
     def matrix(self) -> Tensor:
@@ -411,7 +411,7 @@ class LULinear(ChannelLinear):
     """W = P L U: P a fixed permutation, L unit lower triangular, U upper triangular, its diagonal's signs fixed.
 
     It starts at `matrix` (C, C), without one at a random rotation. Raises ``ValueError`` for a singular matrix.
-    Kingma and Dhariwal (2018). (4.8c)
+    Kingma and Dhariwal (2018). (4.8b)
     """
 
     def __init__(self, channels: int, matrix: Tensor | None = None):

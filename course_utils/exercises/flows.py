@@ -118,8 +118,9 @@ def reverse_kl_loss(z: Tensor, log_det: Tensor, log_target: Tensor) -> Tensor:
             "log p_z of a vector is the sum over its numbers, not the mean.",
         ),
         Mistake(
-            lambda z, log_det, log_target: (log_det + log_target - gaussian_log_prob(z, 0.0, 1.0).sum(-1)).mean() * -1
-            + 2 * log_target.mean(),
+            lambda z, log_det, log_target: (
+                (log_det + log_target - gaussian_log_prob(z, 0.0, 1.0).sum(-1)).mean() * -1 + 2 * log_target.mean()
+            ),
             "log p~ enters with a minus: the flow should go where the target is high.",
         ),
         Mistake(
@@ -127,8 +128,9 @@ def reverse_kl_loss(z: Tensor, log_det: Tensor, log_target: Tensor) -> Tensor:
             "This is the sum over the draws; the mean is asked for.",
         ),
         Mistake(
-            lambda z, log_det, log_target: reverse_kl_loss(z, log_det, log_target)
-            - 0.5 * z.shape[-1] * -math.log(2 * math.pi),
+            lambda z, log_det, log_target: (
+                reverse_kl_loss(z, log_det, log_target) - 0.5 * z.shape[-1] * -math.log(2 * math.pi)
+            ),
             "The Gaussian's constant, −½ log 2π for each number, is missing: log_prob has it.",
         ),
     ),
@@ -136,8 +138,13 @@ def reverse_kl_loss(z: Tensor, log_det: Tensor, log_target: Tensor) -> Tensor:
 def reverse_kl_loss_cases(g: torch.Generator) -> list[Case]:
     """Draws in three dimensions and in one."""
     return [
-        Case("seven draws in three dimensions", (normal(7, 3, generator=g), normal(7, generator=g), normal(7, generator=g))),
-        Case("five draws of one number", (normal(5, 1, generator=g), normal(5, generator=g), 2 + normal(5, generator=g))),
+        Case(
+            "seven draws in three dimensions",
+            (normal(7, 3, generator=g), normal(7, generator=g), normal(7, generator=g)),
+        ),
+        Case(
+            "five draws of one number", (normal(5, 1, generator=g), normal(5, generator=g), 2 + normal(5, generator=g))
+        ),
         Case("forty numbers each", (normal(3, 40, generator=g), normal(3, generator=g), normal(3, generator=g) - 9)),
     ]
 
@@ -152,7 +159,9 @@ def invertible_u(u: Tensor, w: Tensor) -> Tensor:
     return u + correction * w / w.square().sum(-1, keepdim=True)
 
 
-def corrected(u: Tensor, w: Tensor, wanted=lambda s: F.softplus(s) - 1, size=lambda w: w.square().sum(-1, True)) -> Tensor:
+def corrected(
+    u: Tensor, w: Tensor, wanted=lambda s: F.softplus(s) - 1, size=lambda w: w.square().sum(-1, True)
+) -> Tensor:
     """Return u with another component along w, or divided by something else."""
     along = (w * u).sum(-1, keepdim=True)
     return u + (wanted(along) - along) * w / size(w)
@@ -243,7 +252,9 @@ def hers(x: Tensor, s: Tensor, t: Tensor, inverse: bool, mended: str) -> tuple[T
             "All three errors are still there. Send a z back: does it return? Compare the log-determinant with (4.7b).",
         ),
         Mistake(partial(hers, mended="sum"), "The sum is right. On the way back two errors are left."),
-        Mistake(partial(hers, mended="order"), "The inverse returns what went in. Both log-determinants are still off."),
+        Mistake(
+            partial(hers, mended="order"), "The inverse returns what went in. Both log-determinants are still off."
+        ),
         Mistake(partial(hers, mended="sign"), "The sign is mended. A sum over the diagonal, and one order, are left."),
         Mistake(
             partial(hers, mended="sum sign"),
@@ -443,12 +454,14 @@ def other_bits(log_p_v, v, alpha, levels, logit=1.0, scale=1.0, squash=True, uni
             "One number for each image is asked for, (N,).",
         ),
         Mistake(
-            lambda log_p_v, v, alpha, levels: -(
-                log_p_v
-                + (math.log(1 - 2 * alpha) - v.sigmoid().log() - (1 - v.sigmoid()).log()).sum(-1)
-                - v.shape[-1] * math.log(levels)
-            )
-            / (v.shape[-1] * math.log(2)),
+            lambda log_p_v, v, alpha, levels: (
+                -(
+                    log_p_v
+                    + (math.log(1 - 2 * alpha) - v.sigmoid().log() - (1 - v.sigmoid()).log()).sum(-1)
+                    - v.shape[-1] * math.log(levels)
+                )
+                / (v.shape[-1] * math.log(2))
+            ),
             "log(1 − sigmoid(v)) is −∞ where sigmoid(v) is rounded to 1: F.logsigmoid(−v) is exact.",
         ),
     ),
