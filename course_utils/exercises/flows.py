@@ -14,6 +14,7 @@ from course_utils.densities import gaussian_log_prob
 from course_utils.exercises.checking import Case, InstantCheck, Mistake, normal
 
 check = InstantCheck()
+LOG_2 = math.log(2)
 EXERCISES = check.exercises
 
 # 4.1 A positive flow ------------------------------------------------------------------------------------------------
@@ -40,7 +41,7 @@ def plainly(x: Tensor, mu: float, sigma: float) -> Tensor:
     mistakes=(
         Mistake(
             lambda x, mu, sigma: gaussian_log_prob(x + torch.log(-torch.expm1(-x)), mu, sigma),
-            "This is the density of z at the right place. How densely do the x lie there? One term of (4.2b) is missing.",
+            "This is the density of z at the right place. How densely do the x lie there? (4.2b) has one more term.",
         ),
         Mistake(
             lambda x, mu, sigma: softplus_log_prob(x, mu, sigma) + 2 * torch.log(-torch.expm1(-x)),
@@ -89,7 +90,7 @@ def softplus_log_prob_cases(g: torch.Generator) -> list[Case]:
 
 
 def reverse_kl_loss(z: Tensor, log_det: Tensor, log_target: Tensor) -> Tensor:
-    """Return the mean, (), of log p_x(x) - log p~(x) for draws z (N, m), x = f⁻¹(z), log|det dx/dz| and log p~(x) (N,)."""
+    """Return the mean, (), of log p_x(x) - log p~(x): draws z (N, m), log|det dx/dz| and log p~(x), (N,) each."""
     log_p_z = gaussian_log_prob(z, 0.0, 1.0).sum(-1)
     return (log_p_z - log_det - log_target).mean()
 
@@ -221,7 +222,7 @@ def invertible_u_cases(g: torch.Generator) -> list[Case]:
 
 
 def coupling(x: Tensor, s: Tensor, t: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
-    """Return z (N, m) and log|det dz/dx| (N,) of an affine coupling, s and t (N, m/2); `inverse`: x and log|det dx/dz|."""
+    """Return z (N, m), log|det dz/dx| (N,) of an affine coupling, s and t (N, m/2); `inverse`: x, log|det dx/dz|."""
     a, b = x.chunk(2, -1)
     if inverse:
         return torch.cat([a, (b - t) * torch.exp(-s)], -1), -s.sum(-1)
@@ -350,13 +351,13 @@ def one_by_one_cases(g: torch.Generator) -> list[Case]:
 
 
 def network_passes(kind: str, m: int, layers: int) -> tuple[int, int]:
-    """Return how many passes the density of a given x takes, and how many one sample; kind: "maf", "iaf", "coupling"."""
+    """Return the passes that the density of a given x takes, and a sample; kind: "maf", "iaf", "coupling"."""
     slow, fast = m * layers, layers
     return {"maf": (fast, slow), "iaf": (slow, fast), "coupling": (fast, fast)}[kind]
 
 
 PASSES = {
-    "You exchanged MAF and IAF: which of the two knows all its inputs when a given x is to be judged?": lambda kind, m, n: (
+    "You exchanged MAF and IAF: which of the two knows all its inputs when x is given?": lambda kind, m, n: (
         network_passes({"maf": "iaf", "iaf": "maf"}.get(kind, kind), m, n)
     ),
     "Every layer has a network of its own: count the passes of all layers.": lambda kind, m, n: tuple(
@@ -407,7 +408,7 @@ def image_bits(log_p_v: Tensor, v: Tensor, alpha: float, levels: int) -> Tensor:
     return -log_p / (v.shape[-1] * math.log(2))
 
 
-def other_bits(log_p_v, v, alpha, levels, logit=1.0, scale=1.0, squash=True, unit=math.log(2)) -> Tensor:
+def other_bits(log_p_v, v, alpha, levels, logit=1.0, scale=1.0, squash=True, unit=LOG_2) -> Tensor:
     """Return the same with lines weighted by other numbers than 1."""
     log_slope = squash * math.log(1 - 2 * alpha) - F.logsigmoid(v) - F.logsigmoid(-v)
     log_p = log_p_v + logit * log_slope.sum(-1) - scale * v.shape[-1] * math.log(levels)

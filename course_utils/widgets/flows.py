@@ -98,7 +98,7 @@ class Plane(NamedTuple):
         return x + (self.s * (x @ self.n - self.d)).tanh()[..., None] * self.u
 
     def determinant(self, r: Tensor) -> Tensor:
-        """Return 1 + (1 - tanh²) w·u at distances r from the hyperplane: see (4.6a)."""
+        """Return 1 + (1 - tanh²) w·u at distances r from the hyperplane, as (4.6a) says."""
         return 1 + (1 - (self.s * r).tanh() ** 2) * self.s * self.k
 
     def before(self, v: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def base_along(a: Tensor, n: Tensor, base: str) -> Tensor:
 
 
 def invertible(u: Tensor, w: Tensor) -> Tensor:
-    """Return û, (2,): w·û = softplus(w·u) - 1 > -1, and what u does across w stays: see (4.6c)."""
+    """Return û, (2,): w·û = softplus(w·u) - 1 > -1, and what u does across w stays, as (4.6c) says."""
     a = w @ u
     return u + (F.softplus(a) - 1 - a) * w / w.square().sum()
 
