@@ -64,13 +64,13 @@ def plainly(x: Tensor, mu: float, sigma: float) -> Tensor:
             "sigma is the standard deviation; you took it for the variance.",
         ),
         Mistake(
+            lambda x, mu, sigma: gaussian_log_prob(x.expm1().log(), mu, sigma) - torch.log(-torch.expm1(-x)),
+            "Right but for large x, where exp(x) overflows: write log(eˣ − 1) as x + log(1 − e⁻ˣ). See hint 1.",
+        ),
+        Mistake(
             plainly,
             "Right in the middle, and lost at the ends: exp(x) overflows for large x, and 1 − exp(−x) loses its digits "
             "for small x. See hint 1.",
-        ),
-        Mistake(
-            lambda x, mu, sigma: gaussian_log_prob(x.expm1().log(), mu, sigma) - torch.log(-torch.expm1(-x)),
-            "Right but for large x, where exp(x) overflows: write log(eˣ − 1) as x + log(1 − e⁻ˣ). See hint 1.",
         ),
     ),
 )
@@ -279,8 +279,8 @@ def coupling_cases(g: torch.Generator) -> list[Case]:
     """Both directions, in two dimensions and in ten."""
     x, s, t = normal(4, 10, generator=g), normal(4, 5, generator=g), normal(4, 5, generator=g)
     return [
-        Case("forward, ten numbers", (x, s, t, False)),
         Case("inverse, ten numbers", (x, s, t, True)),
+        Case("forward, ten numbers", (x, s, t, False)),
         Case("forward, six numbers", (x[:, :6], s[:, :3], t[:, :3], False)),
         Case("inverse, six numbers", (x[:, :6], s[:, 1:4], t[:, 1:4], True)),
     ]
@@ -326,10 +326,6 @@ def one_by_one(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
             lambda x, w: (one_by_one(x, w)[0], -one_by_one(x, w)[1]),
             "The sign is that of the inverse. log|det J| of the map just applied is asked for.",
         ),
-        Mistake(
-            lambda x, w: (one_by_one(x, w)[0], one_by_one(x, w)[1][0]),
-            "One number for each image is asked for, (N,), even though they are equal.",
-        ),
     ),
 )
 def one_by_one_cases(g: torch.Generator) -> list[Case]:
@@ -372,7 +368,6 @@ PASSES = {
     "A coupling does not go number by number: all of its second part is transformed at once.": lambda kind, m, n: (
         (n, m * n) if kind == "coupling" else network_passes(kind, m, n)
     ),
-    "The density comes first, then the sample.": lambda kind, m, n: network_passes(kind, m, n)[::-1],
     "One of the two directions of an autoregressive flow takes one pass a number.": lambda kind, m, n: (n, n),
     "Only one direction of an autoregressive flow is slow.": lambda kind, m, n: (
         (n, n) if kind == "coupling" else (m * n, m * n)
@@ -451,10 +446,6 @@ def other_bits(log_p_v, v, alpha, levels, logit=1.0, scale=1.0, squash=True, uni
             "You took 256 levels; their number is given.",
         ),
         Mistake(
-            lambda log_p_v, v, alpha, levels: image_bits(log_p_v, v, alpha, levels).mean(),
-            "One number for each image is asked for, (N,).",
-        ),
-        Mistake(
             lambda log_p_v, v, alpha, levels: (
                 -(
                     log_p_v
@@ -498,10 +489,6 @@ def class_posterior(log_p: Tensor, prior: Tensor) -> Tensor:
             "You left out the prior: a class that is rare needs more evidence.",
         ),
         Mistake(
-            lambda log_p, prior: log_p.exp() * prior / (log_p.exp() * prior).sum(-1, keepdim=True),
-            "Right as a formula, but exp(log p) is 0 for an image, and 0/0 is nan. Add logarithms, then softmax.",
-        ),
-        Mistake(
             lambda log_p, prior: log_p.softmax(-1) * prior,
             "The sum over the classes is not 1: the prior belongs inside, before you normalise.",
         ),
@@ -526,9 +513,10 @@ def class_posterior(log_p: Tensor, prior: Tensor) -> Tensor:
 def class_posterior_cases(g: torch.Generator) -> list[Case]:
     """Log densities near 0 and those of images, with an uneven prior."""
     log_p, prior = normal(5, 4, generator=g), normal(4, generator=g).softmax(-1)
+    lost = "exp of these is 0 or ∞, and 0/0 and ∞/∞ are nan. Add logarithms, then softmax: see hint 1."
     return [
         Case("five points, four classes", (log_p, prior)),
-        Case("log densities near −1,200: images", (log_p - 1200, prior)),
-        Case("log densities near +2,500", (3 * log_p + 2500, prior.flip(0))),
+        Case("log densities near −1,200: images", (log_p - 1200, prior), lost),
+        Case("log densities near +2,500", (3 * log_p + 2500, prior.flip(0)), lost),
         Case("a rare class", (log_p[:, :2], torch.tensor([0.999, 0.001], dtype=torch.float64))),
     ]
