@@ -346,33 +346,15 @@ def one_by_one_cases(g: torch.Generator) -> list[Case]:
 # 4.6 Predict, then run ----------------------------------------------------------------------------------------------
 
 
-def network_passes(kind: str, m: int, layers: int) -> tuple[int, int]:
-    """Return the passes that the density of a given x takes, and a sample; kind: "maf", "iaf", "coupling"."""
-    slow, fast = m * layers, layers
+def network_passes(m: Tensor, kind: str, layers: int) -> tuple[Tensor, Tensor]:
+    """Return the passes that the density of a given x takes, and a sample, (N,) each, for x of m numbers, m (N,)."""
+    slow, fast = m * layers, torch.full_like(m, layers)
     return {"maf": (fast, slow), "iaf": (slow, fast), "coupling": (fast, fast)}[kind]
 
 
-PASSES = {
-    "You exchanged MAF and IAF: which of the two knows all its inputs when x is given?": lambda kind, m, n: (
-        network_passes({"maf": "iaf", "iaf": "maf"}.get(kind, kind), m, n)
-    ),
-    "Every layer has a network of its own: count the passes of all layers.": lambda kind, m, n: tuple(
-        p // n for p in network_passes(kind, m, n)
-    ),
-    "The first number needs no other: but its parameters come out of the network, too.": lambda kind, m, n: tuple(
-        p if p == n else n * (m - 1) for p in network_passes(kind, m, n)
-    ),
-    "A coupling takes one pass a layer in both directions: its first part is known either way.": lambda kind, m, n: (
-        (n, 2 * n) if kind == "coupling" else network_passes(kind, m, n)
-    ),
-    "A coupling does not go number by number: all of its second part is transformed at once.": lambda kind, m, n: (
-        (n, m * n) if kind == "coupling" else network_passes(kind, m, n)
-    ),
-    "One of the two directions of an autoregressive flow takes one pass a number.": lambda kind, m, n: (n, n),
-    "Only one direction of an autoregressive flow is slow.": lambda kind, m, n: (
-        (n, n) if kind == "coupling" else (m * n, m * n)
-    ),
-}
+def passes_of(m: Tensor, kind: str, layers: int, **others: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the same, but for some kinds."""
+    return others.get(kind, network_passes(m, kind, layers))
 
 
 @check.exercise(
@@ -380,16 +362,45 @@ PASSES = {
     network_passes,
     points=2,
     hint="for each kind and direction: are all inputs of the network known at once, or only one number after another?",
-    mistakes=tuple(Mistake(function, message) for message, function in PASSES.items()),
+    mistakes=(
+        Mistake(
+            lambda m, kind, n: network_passes(m, {"maf": "iaf", "iaf": "maf"}.get(kind, kind), n),
+            "You exchanged MAF and IAF: which of the two knows all its inputs when x is given?",
+        ),
+        Mistake(
+            lambda m, kind, n: network_passes(m, kind, 1),
+            "Every layer has a network of its own: count the passes of all layers.",
+        ),
+        Mistake(
+            lambda m, kind, n: tuple(torch.where(p == n, p, p - n) for p in network_passes(m, kind, n)),
+            "The first number needs no other one, but its parameters come out of the network, too.",
+        ),
+        Mistake(
+            lambda m, kind, n: passes_of(m, kind, n, coupling=(torch.full_like(m, n), torch.full_like(m, 2 * n))),
+            "A coupling takes one pass a layer in both directions: its first part is known either way.",
+        ),
+        Mistake(
+            lambda m, kind, n: passes_of(m, kind, n, coupling=(torch.full_like(m, n), m * n)),
+            "A coupling does not go number by number: all of its second part is transformed at once.",
+        ),
+        Mistake(
+            lambda m, kind, n: (torch.full_like(m, n), torch.full_like(m, n)),
+            "One of the two directions of an autoregressive flow takes one pass a number.",
+        ),
+        Mistake(
+            lambda m, kind, n: passes_of(m, kind, n, maf=(m * n, m * n), iaf=(m * n, m * n)),
+            "Only one direction of an autoregressive flow is slow.",
+        ),
+    ),
 )
 def network_passes_cases(g: torch.Generator) -> list[Case]:
     """Each kind, with several layers."""
-    m, layers = torch.randint(3, 9, (2,), generator=g).tolist()
+    m, layers = torch.randint(20, 90, (4,), generator=g), int(torch.randint(3, 9, (1,), generator=g))
     return [
-        Case("MAF", ("maf", 10 * m, layers)),
-        Case("IAF", ("iaf", 10 * m, layers)),
-        Case("couplings", ("coupling", 10 * m, layers)),
-        Case("MAF of 784 pixels, 5 layers", ("maf", 784, 5)),
+        Case("MAF", (m, "maf", layers)),
+        Case("IAF", (m, "iaf", layers)),
+        Case("couplings", (m, "coupling", layers)),
+        Case("MAF of 784 pixels, 5 layers", (torch.tensor([784]), "maf", 5)),
     ]
 
 
