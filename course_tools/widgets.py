@@ -24,8 +24,8 @@ def modules() -> Path:
 
     Raises ``ValueError`` where there is no node, or where npm fails.
     """
-    npm = shutil.which("npm")
-    require(bool(shutil.which("node") and npm), "no node or npm found: sudo apt-get install -y nodejs npm")
+    node, npm = shutil.which("node"), shutil.which("npm")
+    require(bool(node and npm), "no node or npm found; install them with: sudo apt-get install -y nodejs npm")
     lock, folder = STAGE / "package-lock.json", STAGE / "node_modules"
     with FileLock(folder.with_suffix(".lock")):  # of several processes one installs
         installed = folder / ".package-lock.json"
