@@ -108,7 +108,7 @@ def moved(page, root, slider, rival: bool, moves: int) -> list[float]:
     """Return the milliseconds from each key press to the painted frame: to and fro where the slider is short."""
     root.evaluate(f"(root) => ({WATCH})([root, {str(rival).lower()}])")
     slider.focus()
-    length = slider.evaluate("(s) => s.max ? Math.round((s.max - s.value) / s.step) : 60")
+    length = slider.evaluate("(s) => s.max ? Math.round((s.max - s.value) / s.step) : 30")
     for i in range(moves):
         page.keyboard.press("ArrowRight" if (i // max(length, 1)) % 2 == 0 else "ArrowLeft")
         page.wait_for_function("i => window.times.length > i", arg=i, timeout=10_000)

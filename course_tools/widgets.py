@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from filelock import FileLock
+
 from course_tools.browser import chromium, missing
 from course_tools.stills import still, studio
 from course_utils.errors import require
@@ -19,18 +21,30 @@ PICTURED: Mapping[str, Declaration] = {
 }
 
 
-def bundle(check: bool = False) -> bool:
-    """Write dist/course.js by node, or with `check` only look; tell whether it is what its sources make.
+def modules() -> Path:
+    """Return the folder of what the sources need besides, installed by npm as the lock file says.
 
-    What the sources need besides is installed by npm as the lock file says. Raises ``ValueError`` where there is no
-    node, or where npm fails.
+    Raises ``ValueError`` where there is no node, or where npm fails.
     """
     node, npm = shutil.which("node"), shutil.which("npm")
     require(bool(node and npm), "no node or npm found; install them with: sudo apt-get install -y nodejs npm")
-    lock, installed = STAGE / "package-lock.json", STAGE / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        done = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=STAGE, capture_output=True, encoding="utf-8")
-        require(done.returncode == 0, f"npm ci in {STAGE} failed: {done.stderr.strip()}")
+    lock, folder = STAGE / "package-lock.json", STAGE / "node_modules"
+    with FileLock(folder.with_suffix(".lock")):  # of several processes one installs
+        installed = folder / ".package-lock.json"
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            command = [npm, "ci", "--no-audit", "--no-fund"]
+            done = subprocess.run(command, cwd=STAGE, capture_output=True, encoding="utf-8")
+            require(done.returncode == 0, f"npm ci in {STAGE} failed: {done.stderr.strip()}")
+    return folder
+
+
+def bundle(check: bool = False) -> bool:
+    """Write dist/course.js by node, or with `check` only look; tell whether it is what its sources make.
+
+    Raises what ``modules`` does.
+    """
+    modules()
+    node = shutil.which("node")
     return subprocess.run([node, "build.mjs", *(["--check"] if check else [])], cwd=STAGE).returncode == 0
 
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import lab  # noqa: E402  (beside this file)
 
+from course_tools import widgets  # noqa: E402
 from course_tools.browser import INSTALL, chromium, find_chromium  # noqa: E402
 
 SHORT = ("budget = 1.0", "budget = 0.05")  # nbval runs the lectures at full length
@@ -25,6 +26,17 @@ def browser():
         pytest.skip(INSTALL)
     with chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """Return the path of axe-core, which npm installs. Without node: skipped; with COURSE_REQUIRE_NODE=1 a failure."""
+    try:
+        return widgets.modules() / "axe-core" / "axe.min.js"
+    except ValueError as error:
+        if os.environ.get("COURSE_REQUIRE_NODE") == "1":
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

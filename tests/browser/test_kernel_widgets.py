@@ -17,7 +17,6 @@ from course_utils.widgets import gan_film, gan_paths
 pytestmark = pytest.mark.browser
 SIDE, LATENTS = 8, 16
 SCORES = [300.0 / (1 + k) for k in range(len(gan.MOMENTS))]
-AXE = lab.ROOT / "course_tools/stage/node_modules/axe-core/axe.min.js"
 PIXELS = "canvas => canvas.toDataURL()"
 
 
@@ -88,11 +87,11 @@ def ink_of(canvas) -> np.ndarray:
 @pytest.mark.parametrize("width", [1000, 390])
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("make", [film, paths])
-def test_drawn_without_a_complaint_or_barrier(put, make, width, dark):
+def test_drawn_without_a_complaint_or_barrier(put, axe, make, width, dark):
     stage, root = put(make(), width=width, dark=dark)
     assert root.locator(".panel").count() == {film: 3, paths: 5}[make]
     assert root.locator(".error").is_hidden()
-    stage.page.add_script_tag(path=str(AXE))
+    stage.page.add_script_tag(path=axe)
     found = stage.page.evaluate("axe.run('.stage', { resultTypes: ['violations'] })")["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
 
