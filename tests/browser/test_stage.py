@@ -9,12 +9,7 @@ from course_utils.widgets import divergences, flows, gan_game
 from course_utils.widgets.stage import Choice, Declaration, Range, Switch
 
 pytestmark = pytest.mark.browser
-<<<<<<< HEAD
 WIDGETS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN, flows.PLANAR)}
-AXE = Path(__file__).parents[2] / "course_tools" / "stage" / "node_modules" / "axe-core" / "axe.min.js"
-=======
-WIDGETS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN)}
->>>>>>> stage
 # What is drawn, but for what a panel cuts off, further to the right than the widget.
 TOO_WIDE = """(root) => [...root.querySelectorAll("*")]
     .filter((e) => !e.closest("clipPath, g[clip-path]"))
