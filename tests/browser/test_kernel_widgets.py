@@ -2,10 +2,8 @@
 
 import dataclasses
 import re
-import textwrap
 
 import lab
-import nbformat
 import numpy as np
 import pytest
 import stage_page
@@ -43,12 +41,6 @@ def norm_half_way(pair: int) -> str:
 
 
 # In a plain page -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with stage_page.served(tmp_path_factory.mktemp("page")) as found:
-        yield found
 
 
 @pytest.fixture
@@ -238,34 +230,18 @@ LAST = len(CELLS) - 1
 @pytest.fixture(scope="module")
 def notebook(browser, tmp_path_factory):
     home = tmp_path_factory.mktemp("kernel")
-    (home / "notebooks").mkdir()
-    cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in CELLS]
-    kernel = {"name": "python3", "display_name": "Python 3"}
-    made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(made, home / "notebooks" / "asked.ipynb")
+    lab.write_notebook(home / "notebooks" / "asked.ipynb", CELLS)
     with lab.session(home / "notebooks", home, browser) as open_notebook:
         opened = open_notebook("asked.ipynb")
         for i in (0, 1):
-            run(opened, i)
+            opened.run_cell(i)
         opened.page.locator(".stage").wait_for()
         yield opened
 
 
-def run(notebook, i: int, source: str | None = None, wait: bool = True) -> None:
-    """Run one cell, as it is or with another source; wait until it has ended."""
-    notebook.page.locator(".jp-Notebook .jp-CodeCell").nth(i).locator(".cm-content").click()
-    if source is not None:
-        notebook.page.keyboard.press("Control+a")
-        notebook.page.keyboard.type(source)
-    notebook.page.keyboard.press("Control+Enter")
-    if wait:
-        notebook.page.wait_for_timeout(100)
-        notebook.wait_idle(60)
-
-
 def calls(notebook) -> list[int]:
     """Return the pairs that were computed since the last time."""
-    run(notebook, 2)
+    notebook.run_cell(2)
     text = notebook.page.locator(".jp-Notebook .jp-CodeCell").nth(2).locator(".jp-Cell-outputArea").inner_text()
     return [int(n) for n in re.findall(r"\d+", text)]
 
@@ -362,7 +338,7 @@ def test_a_busy_kernel_is_said_and_answers_afterwards(notebook):
     """The cell holds the interpreter's lock: else a subshell may answer while it runs (JupyterLab 4.4, ipykernel 7)."""
     root = notebook.page.locator(".stage")
     calls(notebook)
-    run(notebook, 3, wait=False)
+    notebook.run_cell(3, wait=False)
     notebook.page.locator(".jp-OutputArea-output", has_text="held").wait_for()
     notebook.page.wait_for_timeout(1000)  # the line is printed a moment before the lock is held
     go(notebook, 70)
@@ -378,12 +354,12 @@ def test_a_busy_kernel_is_said_and_answers_afterwards(notebook):
 
 
 def test_python_moves_the_picture(notebook):
-    run(notebook, LAST, source="paths.set(pair=81)")
+    notebook.run_cell(LAST, source="paths.set(pair=81)")
     notebook.page.locator(".stage").get_by_text(norm_half_way(81)).wait_for()
 
 
 def test_two_views_of_one_widget_agree(notebook):
-    run(notebook, LAST, source="paths")
+    notebook.run_cell(LAST, source="paths")
     views = notebook.page.locator(".stage")
     views.nth(1).wait_for()
     go(notebook, 82)
@@ -401,9 +377,9 @@ def test_a_restart_while_it_computes_is_said(notebook):
     notebook.page.get_by_role("button", name="Confirm Kernel Restart").click()
     root.get_by_text("The kernel is gone: run the cell again").wait_for(timeout=20_000)
     notebook.wait_idle(60)
-    run(notebook, LAST, source="")
+    notebook.run_cell(LAST, source="")
     for i in (0, 1):
-        run(notebook, i)
+        notebook.run_cell(i)
     go(notebook, 66)
     root.get_by_text(norm_half_way(66)).wait_for()
 
