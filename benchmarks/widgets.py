@@ -13,8 +13,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "browser"))
 
 import lab  # noqa: E402  (beside the browser tests)
@@ -98,12 +96,6 @@ def cells() -> list[str]:
     return ["\n".join(imports) + RIVALS, *shown, PNG, INTERACT]
 
 
-def notebook() -> nbformat.NotebookNode:
-    """Return the notebook."""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells()], metadata=kernel)
-
-
 def moved(page, root, slider, rival: bool, moves: int) -> list[float]:
     """Return the milliseconds from each key press to the painted frame: to and fro where the slider is short."""
     root.evaluate(f"(root) => ({WATCH})([root, {str(rival).lower()}])")
@@ -131,8 +123,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        (home / "notebooks").mkdir()
-        nbformat.write(notebook(), home / "notebooks" / "widgets.ipynb")
+        lab.write_notebook(home / "notebooks" / "widgets.ipynb", cells())
         with chromium() as browser, lab.session(home / "notebooks", home, browser) as open_notebook:
             opened = open_notebook("widgets.ipynb")
             page, found = opened.page, opened.page.locator(".jp-Notebook .jp-CodeCell")

@@ -1,10 +1,8 @@
 // The twin of divergences.py: the same numbers, for the hand, at the speed of the screen.
 
 import { contours } from "d3-contour";
-import { gaussianLogProb, integrand, linspace, logAddExp, softMinus, trapezoid } from "./mathematics.js";
-import { nearest, written } from "./stage.js";
-
-const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
+import { LOG_ROOT, gaussianLogProb, integrand, linspace, logAddExp, placeIn, softMinus, trapezoid } from "./mathematics.js";
+import { controlOf, nearest, written } from "./stage.js";
 
 // Divergences and their descent ---------------------------------------------------------------------------------------
 
@@ -249,10 +247,10 @@ export const kl = {
     left.line("p", shown, numbers.p, { colour: "p" });
     left.line("q", shown, numbers.q, { colour: "q" });
     left.hover((x) => {
-      const i = Math.round(((x - shown[0]) / (shown.at(-1) - shown[0])) * (shown.length - 1));
+      const i = placeIn(shown, x);
       return `x ${written(x, 2)}: p ${written(numbers.p[i])}, q ${written(numbers.q[i])}`;
     });
-    const at = (x) => numbers.p[Math.round(((x - shown[0]) / (shown.at(-1) - shown[0])) * (shown.length - 1))];
+    const at = (x) => numbers.p[placeIn(shown, x)];
     for (const [side, sign] of [["left", -1], ["right", 1]]) {
       const mode = (sign * state.separation) / 2;
       const flank = mode + sign * state[side];
@@ -286,9 +284,8 @@ export const kl = {
       right.dark = view.dark;
     }
     right.line("path", numbers.path.map(([x]) => x), numbers.path.map(([, y]) => y), { colour: "q", halo: true });
-    const nearestIn = (grid, v) => Math.min(grid.length - 1, Math.max(0, Math.round((v - grid[0]) / (grid[1] - grid[0]))));
     right.hover((mu, logSigma) => {
-      const value = numbers.landscape[nearestIn(logSigmas, logSigma) * mus.length + nearestIn(mus, mu)];
+      const value = numbers.landscape[placeIn(logSigmas, logSigma) * mus.length + placeIn(mus, mu)];
       return `μ ${written(mu, 2)}, σ ${written(Math.exp(logSigma), 2)}: ${written(value)} nats`;
     });
     right.dots("minima", numbers.minima, { colour: "ground", star: true });
@@ -312,7 +309,7 @@ export const kl = {
 
 /** The divergence's name in a state. */
 function nameOf(state, spec) {
-  const options = spec.controls.find(({ name }) => name === "kind").options;
+  const options = controlOf(spec, "kind").options;
   const [, name] = options.find(([key]) => key === state.kind);
   return state.kind === "alpha" ? `alpha-divergence (${written(state.alpha, 2)})` : name;
 }
@@ -402,7 +399,7 @@ export const elbo = {
     left.line("posterior", z, numbers.posterior, { colour: "p" });
     left.line("q", z, numbers.q, { colour: "q" });
     left.hover((v) => {
-      const i = Math.round(((v - z[0]) / (z.at(-1) - z[0])) * (z.length - 1));
+      const i = placeIn(z, v);
       return `z ${written(v, 2)}: posterior ${written(numbers.posterior[i])}, q ${written(numbers.q[i])}`;
     });
     const q = (v) => Math.exp(gaussianLogProb(v, state.mu, state.sigma));

@@ -1,8 +1,8 @@
 // Draws the film of a training: the numbers of every moment were computed by gan_film.py.
 
-import { written } from "./stage.js";
+import { controlOf, written } from "./stage.js";
 
-const nameAt = (k, spec) => spec.controls.find(({ name }) => name === "moment").names[k];
+const nameAt = (k, spec) => controlOf(spec, "moment").names[k];
 
 export const gan_film = {
   draw(view, numbers, { moment }, spec) {

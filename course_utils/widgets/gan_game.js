@@ -1,6 +1,6 @@
 // The twin of gan_game.py: the optimal discriminator, the game's value and the generator's gradient.
 
-import { gaussianLogProb, linspace, ndtr, softMinus } from "./mathematics.js";
+import { gaussianLogProb, linspace, ndtr, placeIn, softMinus } from "./mathematics.js";
 import { written } from "./stage.js";
 
 const CURVES = ["value", "best", "js", "w1", "saturating", "non_saturating"];
@@ -126,7 +126,7 @@ export const gan_game = {
     left.line("q", x, numbers.q, { colour: "q" });
     left.line("d", x, numbers.d, { colour: "good", dash: "6 4", width: 1.6, by: "right" });
     left.hover((v) => {
-      const i = Math.round(((v - x[0]) / (x.at(-1) - x[0])) * (x.length - 1));
+      const i = placeIn(x, v);
       return `x ${written(v, 1)}: D ${written(numbers.d[i])}`;
     });
     const q = (v) => Math.exp(gaussianLogProb(v, state.mean, state.width));

@@ -1,6 +1,6 @@
 // Draws paths between latents: images and norms of a pair were computed by gan_paths.py; where t is, is drawn here.
 
-import { written } from "./stage.js";
+import { controlOf, written } from "./stage.js";
 
 /** The place of t, from 0 to 1, among so many. */
 const placeOf = (t, count) => Math.round(t * (count - 1));
@@ -14,7 +14,7 @@ const rowOf = (values, which) => {
 export const gan_paths = {
   draw(view, numbers, state, spec) {
     const { side, strip, colours, words } = spec.constants;
-    const paths = spec.controls.find(({ name }) => name === "path").options;
+    const paths = controlOf(spec, "path").options;
     const pixels = side * side;
     const steps = numbers.images.shape[1] - 1;
     const here = placeOf(state.t, strip + 1);
@@ -44,7 +44,7 @@ export const gan_paths = {
   },
 
   read({ norms, shorter }, { path, t }, spec) {
-    const paths = spec.controls.find(({ name }) => name === "path").options;
+    const paths = controlOf(spec, "path").options;
     const which = paths.findIndex(([name]) => name === path);
     const at = (values) => rowOf(values, which)[placeOf(t, values.shape[1])];
     return (
@@ -77,7 +77,7 @@ function drawNorms(view, { norms }, state, spec, paths) {
     return `t ${written(t, 2)}: ${told.join(", ")}`;
   });
   const norm = rowOf(norms, paths.findIndex(([path]) => path === state.path))[placeOf(state.t, count)];
-  const step = spec.controls.find(({ name }) => name === "t").step;
+  const step = controlOf(spec, "t").step;
   panel.handle("t", {
     at: [state.t, norm], by: [step, 0], label: "t", colour: colours[state.path],
     said: `${written(state.t, 2)}, norm ${written(norm, 2)}`, move: ([t]) => ({ t }),

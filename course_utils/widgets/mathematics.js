@@ -1,10 +1,14 @@
 // What several widgets' twins compute: densities and integrals on grids, as densities.py and divergences.py do.
 
-const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
+export const LOG_ROOT = 0.5 * Math.log(2 * Math.PI);
 
 /** n numbers from low to high. */
 export const linspace = ({ low, high, n }) =>
   Float64Array.from({ length: n }, (_, i) => low + (i * (high - low)) / (n - 1));
+
+/** The place of the number of an even grid that is nearest to v. */
+export const placeIn = (grid, v) =>
+  Math.min(grid.length - 1, Math.max(0, Math.round((v - grid[0]) / (grid[1] - grid[0]))));
 
 /** log N(x; mu, sigma²). */
 export const gaussianLogProb = (x, mu, sigma) => -0.5 * ((x - mu) / sigma) ** 2 - Math.log(sigma) - LOG_ROOT;

@@ -35,6 +35,9 @@ export function written(value, digits = 3) {
   return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
 }
 
+/** The control of this name. */
+export const controlOf = (spec, name) => spec.controls.find((control) => control.name === name);
+
 /** The value of a range nearest to a number that it can take. */
 export function within(control, value) {
   const steps = Math.round((value - control.low) / control.step);
@@ -45,7 +48,7 @@ export function within(control, value) {
 /** Values as near to the given ones as the ranges allow, in their steps; with `step` 0 in none. */
 export function nearest(values, spec, step = 1) {
   const inside = ([name, value]) => {
-    const control = spec.controls.find((other) => other.name === name);
+    const control = controlOf(spec, name);
     if (control.kind !== "range") return [name, value];
     return [name, step ? within(control, value) : Math.min(control.high, Math.max(control.low, value))];
   };
@@ -241,7 +244,7 @@ function kernelSource(model, spec, told) {
 const keyOf = (state, spec) => JSON.stringify(spec.kernel.of.map((name) => state[name]));
 
 /** How many different numbers the kernel can give. */
-const variety = (spec) => spec.kernel.of.reduce((product, name) => product * optionsOf(spec.controls.find((control) => control.name === name)), 1);
+const variety = (spec) => spec.kernel.of.reduce((product, name) => product * optionsOf(controlOf(spec, name)), 1);
 const optionsOf = ({ kind, low, high, step, options }) =>
   ({ range: Math.round((high - low) / step) + 1, choice: options?.length, switch: 2, bitmap: Infinity })[kind];
 
@@ -361,9 +364,13 @@ export function mount({ model, el }, widgets) {
     box.append(`State: ${state}. The picture shows the last state that worked: press Reset to go back to the start.`);
   }
 
-  function recolour() {
-    root.classList.toggle("dark", isDark());
+  function colour() {
     view.dark = isDark();
+    root.classList.toggle("dark", view.dark);
+  }
+
+  function recolour() {
+    colour();
     ask();
   }
 
@@ -380,8 +387,7 @@ export function mount({ model, el }, widgets) {
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", recolour);
   model.on("change:state", ask);
-  root.classList.toggle("dark", isDark());
-  view.dark = isDark();
+  colour();
   follow();
 
   return () => {

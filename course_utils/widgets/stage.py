@@ -219,13 +219,18 @@ class Declaration:
         """Return the part of a state that the kernel's numbers depend on."""
         return {name: (self.start | state)[name] for name in self.kernel.of}
 
+    def numbers(self, state: State) -> Any:
+        """Return what ``compute`` returns for a state, which may be partial."""
+        unheard = [lambda numbers, share: None] if self.kernel else []
+        return self.compute(self.start | state, *unheard)
+
     def sprites(self) -> list[State]:
         """Return what a page without a kernel can show: title, part of the state, numbers."""
         return [
             {
                 "title": title,
                 "state": self.key(state) | state,
-                "numbers": packed(self.compute(self.start | state, lambda numbers, share: None)),
+                "numbers": packed(self.numbers(state)),
             }
             for title, state in (self.kernel.sprites if self.kernel else ())
         ]
@@ -339,8 +344,7 @@ class Widget(anywidget.AnyWidget):
     @property
     def numbers(self) -> Any:
         """What ``compute`` returns for the present state."""
-        extra = [lambda numbers, share: None] if self._declaration.kernel else []
-        return self._declaration.compute(dict(self.state), *extra)
+        return self._declaration.numbers(dict(self.state))
 
     def set(self, **values: Any) -> None:
         """Move several controls at once.

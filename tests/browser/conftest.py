@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import lab  # noqa: E402  (beside this file)
+import stage_page  # noqa: E402
 
 from course_tools import widgets  # noqa: E402
 from course_tools.browser import INSTALL, chromium, find_chromium  # noqa: E402
@@ -26,6 +27,22 @@ def browser():
         pytest.skip(INSTALL)
     with chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory):
+    """Return the address of a plain page with the bundle of all widgets."""
+    with stage_page.served(tmp_path_factory.mktemp("page")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def bare(browser, address):
+    """Return a plain page without a widget, to compute in; in the end it may not have complained."""
+    opened = stage_page.Stage(browser, address)
+    yield opened
+    assert opened.complaints == []
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,13 @@ import secrets
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import nbformat
 from playwright.sync_api import Browser, Locator, Page
 
 from course_tools.bootstrap import write_settings
@@ -82,6 +84,14 @@ def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"JupyterLab did not start:\n{log.read_text('utf-8')}") from error
             time.sleep(0.1)
+
+
+def write_notebook(path: Path, sources: Sequence[str]) -> None:
+    """Write a notebook that was not run yet, a code cell for each of the sources; folders are made."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in sources]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
 @contextlib.contextmanager

@@ -1,15 +1,16 @@
 """Widgets whose numbers a kernel computes: film and paths in a plain page, and what JupyterLab's kernel is asked."""
 
+import contextlib
 import dataclasses
+import os
 import re
-import textwrap
 
 import lab
-import nbformat
 import numpy as np
 import pytest
 import stage_page
 import torch
+from playwright.sync_api import TimeoutError
 
 from course_utils import gan
 from course_utils.widgets import gan_film, gan_paths
@@ -43,12 +44,6 @@ def norm_half_way(pair: int) -> str:
 
 
 # In a plain page -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with stage_page.served(tmp_path_factory.mktemp("page")) as found:
-        yield found
 
 
 @pytest.fixture
@@ -206,7 +201,7 @@ def test_t_and_path_choose_what_is_drawn(put):
 
 CELLS = [
     f"""
-    import ctypes, dataclasses, time, torch
+    import ctypes, dataclasses, os, time, torch
     from course_utils import gan
     from course_utils.widgets import gan_paths
     from course_utils.widgets.stage import Widget
@@ -227,7 +222,10 @@ CELLS = [
     """,
     "paths  # shown",
     "print('asked for', calls); calls.clear()",
-    "print('held', flush=True); ctypes.PyDLL(None).sleep(12)",
+    """
+    print("held", flush=True)
+    ctypes.PyDLL(None).read(os.open("gate", os.O_RDONLY), ctypes.create_string_buffer(1), 1)
+    """,
     "",
 ]
 
@@ -236,36 +234,32 @@ LAST = len(CELLS) - 1
 
 
 @pytest.fixture(scope="module")
-def notebook(browser, tmp_path_factory):
-    home = tmp_path_factory.mktemp("kernel")
-    (home / "notebooks").mkdir()
-    cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in CELLS]
-    kernel = {"name": "python3", "display_name": "Python 3"}
-    made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(made, home / "notebooks" / "asked.ipynb")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("kernel")
+
+
+@pytest.fixture
+def gate(home):
+    """Return a pipe beside the notebook: who reads from it waits until something is written."""
+    pipe = home / "notebooks" / "gate"
+    os.mkfifo(pipe)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def notebook(browser, home):
+    lab.write_notebook(home / "notebooks" / "asked.ipynb", CELLS)
     with lab.session(home / "notebooks", home, browser) as open_notebook:
         opened = open_notebook("asked.ipynb")
         for i in (0, 1):
-            run(opened, i)
+            opened.run_cell(i)
         opened.page.locator(".stage").wait_for()
         yield opened
 
 
-def run(notebook, i: int, source: str | None = None, wait: bool = True) -> None:
-    """Run one cell, as it is or with another source; wait until it has ended."""
-    notebook.page.locator(".jp-Notebook .jp-CodeCell").nth(i).locator(".cm-content").click()
-    if source is not None:
-        notebook.page.keyboard.press("Control+a")
-        notebook.page.keyboard.type(source)
-    notebook.page.keyboard.press("Control+Enter")
-    if wait:
-        notebook.page.wait_for_timeout(100)
-        notebook.wait_idle(60)
-
-
 def calls(notebook) -> list[int]:
     """Return the pairs that were computed since the last time."""
-    run(notebook, 2)
+    notebook.run_cell(2)
     text = notebook.page.locator(".jp-Notebook .jp-CodeCell").nth(2).locator(".jp-Cell-outputArea").inner_text()
     return [int(n) for n in re.findall(r"\d+", text)]
 
@@ -358,32 +352,37 @@ def test_an_exception_is_shown_with_its_state(notebook):
     assert calls(notebook)[-1:] == [13]
 
 
-def test_a_busy_kernel_is_said_and_answers_afterwards(notebook):
+def test_a_busy_kernel_is_said_and_answers_afterwards(notebook, gate):
     """The cell holds the interpreter's lock: else a subshell may answer while it runs (JupyterLab 4.4, ipykernel 7)."""
     root = notebook.page.locator(".stage")
+    silent = root.get_by_text("The kernel is silent: it is busy")
     calls(notebook)
-    run(notebook, 3, wait=False)
+    notebook.run_cell(3, wait=False)
     notebook.page.locator(".jp-OutputArea-output", has_text="held").wait_for()
-    notebook.page.wait_for_timeout(1000)  # the line is printed a moment before the lock is held
-    go(notebook, 70)
-    root.get_by_text("The kernel is silent: it is busy").wait_for(timeout=10_000)
-    go(notebook, 71, 72, 73)
-    root.get_by_label("computed beforehand").select_option("pair 5")
-    root.get_by_text(norm_half_way(5)).wait_for()  # meanwhile
-    go(notebook, 74)
+    with gate.open("wb", buffering=0) as opened:  # the cell reads from it, or is about to
+        for pair in range(30, 36):  # until none is answered any more
+            go(notebook, pair)
+            with contextlib.suppress(TimeoutError):
+                silent.wait_for(timeout=5000)
+                break
+        go(notebook, 71, 72, 73)
+        root.get_by_label("computed beforehand").select_option("pair 5")
+        root.get_by_text(norm_half_way(5)).wait_for()  # meanwhile
+        go(notebook, 74)
+        opened.write(b"1")
     root.get_by_text(norm_half_way(74)).wait_for(timeout=20_000)
     assert root.get_by_label("computed beforehand").is_hidden()
-    assert root.get_by_text("kernel is silent").count() == 0
-    assert calls(notebook) == [70, 74]
+    assert silent.count() == 0
+    assert calls(notebook)[-2:] == [pair, 74]
 
 
 def test_python_moves_the_picture(notebook):
-    run(notebook, LAST, source="paths.set(pair=81)")
+    notebook.run_cell(LAST, source="paths.set(pair=81)")
     notebook.page.locator(".stage").get_by_text(norm_half_way(81)).wait_for()
 
 
 def test_two_views_of_one_widget_agree(notebook):
-    run(notebook, LAST, source="paths")
+    notebook.run_cell(LAST, source="paths")
     views = notebook.page.locator(".stage")
     views.nth(1).wait_for()
     go(notebook, 82)
@@ -401,9 +400,9 @@ def test_a_restart_while_it_computes_is_said(notebook):
     notebook.page.get_by_role("button", name="Confirm Kernel Restart").click()
     root.get_by_text("The kernel is gone: run the cell again").wait_for(timeout=20_000)
     notebook.wait_idle(60)
-    run(notebook, LAST, source="")
+    notebook.run_cell(LAST, source="")
     for i in (0, 1):
-        run(notebook, i)
+        notebook.run_cell(i)
     go(notebook, 66)
     root.get_by_text(norm_half_way(66)).wait_for()
 

@@ -26,23 +26,8 @@ IMAGE, GRID_CANVAS, STRIP = (f'[data-panel="{name}"] canvas' for name in ("image
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with stage_page.served(tmp_path_factory.mktemp("page")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def shipped() -> Declaration:
     return manifold_explorer()._declaration
-
-
-@pytest.fixture(scope="module")
-def bare(browser, address):
-    """Return a page without a widget, to compute in."""
-    opened = stage_page.Stage(browser, address)
-    yield opened
-    assert opened.complaints == []
-    opened.close()
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import json
 import re
 
 import lab
-import nbformat
 import pytest
 from playwright.sync_api import expect
 
+from course_tools.stills import STATE
+
 pytestmark = pytest.mark.browser
 NAME = "saved.ipynb"
-STATE = "application/vnd.jupyter.widget-state+json"
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +18,8 @@ def folders(browser, tmp_path_factory):
     """Return the folder with a notebook that was run and saved in JupyterLab, and the folder of JupyterLab's files."""
     home = tmp_path_factory.mktemp("jupyter")
     notebooks = home / "notebooks"
-    notebooks.mkdir()
     source = "from course_utils.widgets.divergences import kl_explorer\n\nkl_explorer()"
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cells = [nbformat.v4.new_code_cell(source)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), notebooks / NAME)
+    lab.write_notebook(notebooks / NAME, [source])
     with lab.session(notebooks, home, browser) as open_notebook:
         notebook = open_notebook(NAME)
         notebook.run_all()

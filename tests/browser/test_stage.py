@@ -63,12 +63,6 @@ class Mounted:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with stage_page.served(tmp_path_factory.mktemp("page")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def open_widget(browser, address):
     """Return a function that opens a widget of a name; at the end no page may have complained."""
     opened = []

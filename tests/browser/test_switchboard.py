@@ -1,10 +1,8 @@
 """The switchboard in a plain page, where it shows what was trained, and in JupyterLab, where it trains when told to."""
 
 import re
-import textwrap
 
 import lab
-import nbformat
 import numpy as np
 import pytest
 import stage_page
@@ -33,20 +31,19 @@ def declaration():
 
 
 @pytest.fixture
-def put(browser, tmp_path, declaration):
+def put(browser, address, declaration):
     """Return a function that puts the switchboard on a page; in the end the page may not have complained."""
     opened = []
-    with stage_page.served(tmp_path) as address:
 
-        def mounted(**options):
-            opened.append(stage_page.Stage(browser, address, **options))
-            return opened[-1], opened[-1].mount(declaration)
+    def mounted(**options):
+        opened.append(stage_page.Stage(browser, address, **options))
+        return opened[-1], opened[-1].mount(declaration)
 
-        yield mounted
-        for stage in opened:
-            assert stage.complaints == []
-            assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            stage.close()
+    yield mounted
+    for stage in opened:
+        assert stage.complaints == []
+        assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        stage.close()
 
 
 def after(stage, act) -> None:
@@ -164,11 +161,7 @@ CELLS = [
 @pytest.fixture(scope="module")
 def notebook(browser, tmp_path_factory):
     home = tmp_path_factory.mktemp("switchboard")
-    (home / "notebooks").mkdir()
-    cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in CELLS]
-    kernel = {"name": "python3", "display_name": "Python 3"}
-    made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(made, home / "notebooks" / "board.ipynb")
+    lab.write_notebook(home / "notebooks" / "board.ipynb", CELLS)
     with lab.session(home / "notebooks", home, browser) as open_notebook:
         opened = open_notebook("board.ipynb")
         for i in (0, 1):

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-import stage_page
 
 from course_utils.widgets import divergences, flows, gan_game
 from course_utils.widgets.stage import Choice, Declaration, State, Switch
@@ -32,15 +31,6 @@ def states(declaration: Declaration) -> list[State]:
     ]
 
 
-@pytest.fixture(scope="module")
-def stage(browser, tmp_path_factory):
-    with stage_page.served(tmp_path_factory.mktemp("page")) as address:
-        opened = stage_page.Stage(browser, address)
-        yield opened
-        assert opened.complaints == []
-        opened.close()
-
-
 def flat(numbers: Mapping, name: str = "") -> dict[str, np.ndarray]:
     """Return name → numbers in one row, of parts of parts too."""
     found = {}
@@ -54,10 +44,10 @@ def flat(numbers: Mapping, name: str = "") -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_the_same_numbers(stage, name):
+def test_the_same_numbers(bare, name):
     """Each number to a millionth of itself, or to 1e-9 where it is as good as nothing, of nats, places or densities."""
     declaration, tried = TWINS[name], states(TWINS[name])
-    for state, there in zip(tried, stage.computed(declaration, tried), strict=True):
+    for state, there in zip(tried, bare.computed(declaration, tried), strict=True):
         mine, other = flat(declaration.compute(state)._asdict()), flat(there)
         assert mine.keys() == other.keys()
         for key, value in mine.items():
