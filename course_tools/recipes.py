@@ -254,6 +254,11 @@ def shoot_flow(state: Training, steps: int) -> None:
         state.extras["bits"][epoch] = flow_images.evaluate_bits(model, state.test[:1000], generator).mean().cpu()
 
 
+def test_images(model: flow_images.ImageFlow, x, y) -> dict[str, Tensor]:
+    """Return the first test images as grey levels: the ledger needs no MNIST."""
+    return {"test": (x[:200] * 255).round().to(torch.uint8)}
+
+
 def flow_metrics(model: flow_images.ImageFlow, extras, x, y, generator) -> dict[str, float]:
     """Test bits/dim with learned and with uniform noise, importance-weighted on 500 images; samples; the round trip."""
     numbers = {
@@ -344,6 +349,7 @@ RECIPES: dict[str, Recipe] = {
         decay=0.999,
         begin=flow_film,
         watch=shoot_flow,
+        finish=test_images,
     ),
 }
 

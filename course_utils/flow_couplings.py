@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from course_utils.data import uniform
 from course_utils.errors import require
-from course_utils.flows import ElementwiseAffine, Flow, Inverse, Layer, LULinear, Permutation, bisect, spread
+from course_utils.flows import ElementwiseAffine, Flow, Inverse, Layer, LULinear, Permutation, root, spread
 from course_utils.nn import MLP
 
 # 4.7 Maps of one number, and the coupling that applies them ----------------------------------------------------------
@@ -73,7 +73,7 @@ class MixtureCDF(Transform):
     """z = exp(a) y + b of y = logit F(x) + x/20, F the cumulative distribution of a mixture of K logistics.
 
     All is computed from log F and log(1 - F), so the tails stay exact. The small multiple of x keeps the slope above
-    1/20, so that the inverse, by bisection, is well conditioned where F is flat. Ho et al. (2019), Flow++. (4.11a)
+    1/20, so that the inverse, by Newton's method, is well conditioned where F is flat. Ho et al. (2019), Flow++. (4.11a)
     """
 
     SLOPE = 0.05
@@ -109,7 +109,7 @@ class MixtureCDF(Transform):
         *mixture, a, b = self._split(params)
         y = (z - b) * (-a).exp()
         quantiles = mixture[1] + mixture[2].exp() * y[:, None]  # of each component: that of the mixture is between
-        x = bisect(
+        x = root(
             lambda x: self._mixture(x, *mixture), y, quantiles.amin(1).clamp(max=0), quantiles.amax(1).clamp(min=0)
         )
         return x, -self._mixture(x, *mixture)[1] - a

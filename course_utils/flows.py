@@ -167,21 +167,30 @@ def class_log_probs(flow: Flow, x: Tensor, classes: int) -> Tensor:
 # 4.6 Layers of rank one and more: planar, radial, Sylvester -----------------------------------------------------------
 
 
-def bisect(
+def root(
     f: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, low: Tensor, high: Tensor, iterations: int = 40
 ) -> Tensor:
-    """Return x with f(x) = y, elementwise, of an increasing f between low and high.
+    """Return x with f(x) = y, elementwise, of an increasing f between low and high: Newton's method, kept in a bracket.
 
-    f returns its value and its log-derivative. The last step is one of Newton's, and lets gradients pass to y and to
-    what f depends on.
+    f returns its value and its log-derivative. A step of Newton's that leaves the bracket, or is longer than half of
+    the one before, gives way to a bisection. The last step lets gradients pass to y and to what f depends on.
     """
     low, high = low.detach(), high.detach()
+    near = 0.1 * torch.finfo(y.dtype).eps ** 0.5  # the step after one so short is exact, its error being the square
     with torch.no_grad():
+        x, length = (low + high) / 2, high - low
+        done = torch.zeros_like(x, dtype=torch.bool)
         for _ in range(iterations):
-            middle = (low + high) / 2
-            right = f(middle)[0] < y
-            low, high = torch.where(right, middle, low), torch.where(right, high, middle)
-        x = (low + high) / 2
+            value, log_slope = f(x)
+            right = value < y
+            low, high = torch.where(right, x, low), torch.where(right, high, x)
+            newton = x + (y - value) * (-log_slope).exp()
+            good = (low <= newton) & (newton <= high) & ((newton - x).abs() <= length / 2)
+            step = torch.where(good, newton, (low + high) / 2) - x
+            x, length = x + step.masked_fill(done, 0.0), step.abs()
+            done |= good & (length <= near * (1 + x.abs()))
+            if done.all():
+                break
     value, log_slope = f(x)
     return x - (value - y) * (-log_slope.detach()).exp()
 
@@ -215,7 +224,7 @@ class Planar(Layer):
             h = (a + self.b).tanh()
             return a + slope * h, torch.log1p((1 - h**2) * slope)
 
-        a = bisect(along, y, y - slope.abs(), y + slope.abs())
+        a = root(along, y, y - slope.abs(), y + slope.abs())
         return z - (a + self.b).tanh()[:, None] * u, -along(a)[1]
 
 
@@ -305,7 +314,7 @@ class Sylvester(Layer):
                 t = (s[i, i] * a + shift).tanh()
                 return a + r[i, i] * t, torch.log1p((1 - t**2) * r[i, i] * s[i, i])
 
-            a = bisect(along, left, left - r[i, i].abs(), left + r[i, i].abs())
+            a = root(along, left, left - r[i, i].abs(), left + r[i, i].abs())
             y, h = [a, *y], [(s[i, i] * a + shift).tanh(), *h]
             log_det = log_det - along(a)[1]
         return z - torch.stack(h, 1) @ r.T @ q.T, log_det

@@ -253,12 +253,25 @@ def test_reflections_are_orthogonal_and_the_qr_layer_is_theirs_at_first():
     assert flows.QRLinear(4).double()(draw(3, 4))[1].abs().max() == 0
 
 
-def test_bisect_solves_and_differentiates():
+def test_root_solves_and_differentiates():
     y = torch.tensor([0.3, -2.0], dtype=torch.float64, requires_grad=True)
-    x = flows.bisect(lambda v: (v.sinh(), v.cosh().log()), y, y - 5, y + 5)
+    x = flows.root(lambda v: (v.sinh(), v.cosh().log()), y, y - 5, y + 5)
     torch.testing.assert_close(x, y.asinh())
     (slope,) = torch.autograd.grad(x.sum(), y)
     torch.testing.assert_close(slope, 1 / (1 + y**2).sqrt())
+
+
+def test_root_converges_where_newton_alone_runs_away():
+    calls = []
+
+    def f(v):  # Newton's steps for atan(v) = y diverge from |v| > 1.4
+        calls.append(v)
+        return v.atan(), -(1 + v**2).log()
+
+    y = torch.linspace(-1.5, 1.5, 31, dtype=torch.float64)
+    x = flows.root(f, y, torch.full_like(y, -300.0), torch.full_like(y, 200.0))
+    torch.testing.assert_close(x, y.tan())
+    assert len(calls) < 30
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------

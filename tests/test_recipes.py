@@ -134,6 +134,12 @@ def test_the_flow_is_filmed_before_and_after_each_epoch(monkeypatch):
     assert state.extras["samples"][:-1].flatten(1).any(1).all() and not state.extras["samples"][-1].any()
 
 
+def test_the_flow_brings_test_images_as_grey_levels():
+    levels = torch.randint(256, (300, 16), generator=data.generator(0))
+    kept = recipes.test_images(None, levels / 255, None)["test"]
+    assert kept.dtype == torch.uint8 and torch.equal(kept.long(), levels[:200])
+
+
 def test_a_damaged_state_is_named(small, tmp_path):
     recipes.BUILD.mkdir(parents=True)
     for content in (b"half a file", None):
