@@ -73,7 +73,7 @@ class MixtureCDF(Transform):
     """z = exp(a) y + b of y = logit F(x) + x/20, F the cumulative distribution of a mixture of K logistics.
 
     All is computed from log F and log(1 - F), so the tails stay exact. The small multiple of x keeps the slope above
-    1/20, so that the inverse, by Newton's method, is well conditioned where F is flat. Ho et al. (2019), Flow++. (4.11a)
+    1/20, so that the inverse is well conditioned where F is flat. Ho et al. (2019), Flow++. (4.11a)
     """
 
     SLOPE = 0.05
