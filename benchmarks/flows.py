@@ -3,8 +3,8 @@
 Run it by ``.venv/bin/python benchmarks/flows.py [THREADS]``, one CPU thread if not given. All are flows of the plane
 by 8 affine couplings with the same networks (1-64-64-2, SiLU), 35,344 parameters, float32, and take turns at training
 steps on batches of 256 two moons, samples and log-densities of 1,000 points; a ratio above 1 says that the course is
-faster. Each bounds the log-scale in its own way. The course trains by its ``fit``, the others by a bare loop with the
-same fused AdamW. The packages (PyPI) are put into build/ on the first run.
+faster. Each bounds the log-scale in its own way. The course trains by its ``fit`` without a bar, the others by a
+bare loop with the same fused AdamW. The packages (PyPI) are put into build/ on the first run.
 
 ``benchmarks/flows.py race [SEEDS]`` trains, for each seed (3 if not given), the course's spline flow as in lecture 4
 and zuko's as in its tutorial ("Train from data") for 30 s of CPU time, and compares them on the same held-out points.
@@ -44,7 +44,8 @@ class Course:
         return flows.negative_log_likelihood(self.flow, self.x[index])
 
     def steps(self) -> None:
-        fit(self.loss, self.flow, len(self.x), generator=self.generator, steps=STEPS, batch_size=BATCH, lr=LR)
+        budget = {"steps": STEPS, "batch_size": BATCH, "lr": LR}
+        fit(self.loss, self.flow, len(self.x), generator=self.generator, label=None, **budget)
 
     def sample(self) -> None:
         for _ in range(CALLS):
