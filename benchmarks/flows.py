@@ -3,8 +3,8 @@
 Run it by ``.venv/bin/python benchmarks/flows.py [THREADS]``, one CPU thread if not given. All are flows of the plane
 by 8 affine couplings with the same networks (1-64-64-2, SiLU), 35,344 parameters, float32, and take turns at training
 steps on batches of 256 two moons, samples and log-densities of 1,000 points; a ratio above 1 says that the course is
-faster. Each bounds the log-scale in its own way. The course trains by its ``fit`` without a bar, the others by a
-bare loop with the same fused AdamW. The packages (PyPI) are put into build/ on the first run.
+faster. Each bounds the log-scale in its own way. The course trains by the loop of its ``fit`` without a bar, the
+others by a bare loop, all with the same fused AdamW, made once. The packages (PyPI) are put into build/ on the first run.
 
 ``benchmarks/flows.py race [SEEDS]`` trains, for each seed (3 if not given), the course's spline flow as in lecture 4
 and zuko's as in its tutorial ("Train from data") for 30 s of CPU time, and compares them on the same held-out points.
@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils import data, densities, flow_couplings, flows
-from course_utils.training import adamw, fit
+from course_utils import data, densities, flow_couplings, flows, training
 
 PINS = ["zuko==1.6.0", "normflows==1.7.3", "nflows==0.14", "FrEIA==0.2"]
 LAYERS, HIDDEN, LR = 8, (64, 64), 1e-3
@@ -39,13 +38,16 @@ class Course:
     def __init__(self, x: Tensor):
         self.x, self.generator = x, data.generator(1)
         self.flow = flow_couplings.realnvp(2, LAYERS, HIDDEN)
+        self.optimiser = training.adamw(self.flow, LR)
 
     def loss(self, index: Tensor) -> Tensor:
         return flows.negative_log_likelihood(self.flow, self.x[index])
 
     def steps(self) -> None:
-        budget = {"steps": STEPS, "batch_size": BATCH, "lr": LR}
-        fit(self.loss, self.flow, len(self.x), generator=self.generator, label=None, **budget)
+        taken = training.steps(
+            self.loss, self.optimiser, len(self.x), generator=self.generator, steps=STEPS, batch_size=BATCH
+        )
+        training.run(taken, label=None)
 
     def sample(self) -> None:
         for _ in range(CALLS):
@@ -62,7 +64,7 @@ class Peer:
 
     def __init__(self, x: Tensor, model: nn.Module, log_density: Callable, draw: Callable):
         self.x, self.flow, self.log_density, self.draw = x, model, log_density, draw
-        self.optimiser = adamw(model, LR)
+        self.optimiser = training.adamw(model, LR)
 
     def steps(self) -> None:
         order = torch.randperm(len(self.x))
@@ -178,7 +180,7 @@ def race_of_the_course(x: Tensor, seed: int) -> tuple[Callable, int]:
     """Train the spline flow; return its log-density and the number of steps."""
     flow, generator = flow_couplings.spline_flow(2), data.generator(seed)
     with mock.patch("time.perf_counter", time.process_time):  # the budget in CPU seconds: the machine may be busy
-        history = fit(
+        history = training.fit(
             lambda index: flows.negative_log_likelihood(flow, x[index]),
             flow, len(x), generator=generator, seconds=SECONDS, **COURSE,
         )  # fmt: skip
