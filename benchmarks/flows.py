@@ -4,7 +4,8 @@ Run it by ``.venv/bin/python benchmarks/flows.py [THREADS]``, one CPU thread if 
 by 8 affine couplings with the same networks (1-64-64-2, SiLU), 35,344 parameters, float32, and take turns at training
 steps on batches of 256 two moons, samples and log-densities of 1,000 points; a ratio above 1 says that the course is
 faster. Each bounds the log-scale in its own way. The course trains by the loop of its ``fit`` without a bar, the
-others by a bare loop, all with the same fused AdamW, made once. The packages (PyPI) are put into build/ on the first run.
+others by a bare loop, all with the same fused AdamW, made once. The packages (PyPI) are put into build/ on the first
+run.
 
 ``benchmarks/flows.py race [SEEDS]`` trains, for each seed (3 if not given), the course's spline flow as in lecture 4
 and zuko's as in its tutorial ("Train from data") for 30 s of CPU time, and compares them on the same held-out points.
