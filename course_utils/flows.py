@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_utils.data import check_draw, normal
-from course_utils.densities import gaussian_log_prob
 from course_utils.errors import require
 
 # 4.3 The interface: layers, their composition, and the density that they make of a Gaussian ---------------------------
@@ -74,7 +73,7 @@ class Composition(Layer):
 
 def finite(x: Tensor, log_det: Tensor) -> bool:
     """Tell whether states x (B, ...) and log-determinants (B,) are all finite."""
-    return bool((x.flatten(1).sum(1) + log_det).isfinite().all())
+    return math.isfinite((x.sum() + log_det.sum()).item())  # a sum of finite numbers is finite, all others are not
 
 
 class Inverse(Layer):
@@ -104,7 +103,8 @@ class Flow(nn.Module):
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return log p(x) = log N(f(x); 0, I) + log |det df/dx| in nats: x (B, ...) gives (B,). (4.2b)"""
-        return sum(self.terms(x, context))
+        log_normal, log_det = self.terms(x, context)
+        return log_normal + log_det
 
     def terms(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the two terms of log p(x), (B,) each: log N(f(x); 0, I) and the log-determinant."""
@@ -116,20 +116,24 @@ class Flow(nn.Module):
 
         The log-determinant of the sampling direction has the opposite sign. (4.3b)
         """
-        check_draw(generator, n=n)
-        z = normal(n, self.dim, generator=generator, like=next(self.parameters(), None))
+        z = self._noise(n, generator)
         x, log_det = self.transform.inverse(z, context)
         return x, normal_log_prob(z) - log_det
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator, context: Tensor | None = None) -> Tensor:
         """Draw n examples, (n, ...)."""
-        return self.rsample(n, generator, context)[0]
+        return self.transform.inverse(self._noise(n, generator), context)[0]
+
+    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
+        check_draw(generator, n=n)
+        return normal(n, self.dim, generator=generator, like=next(self.parameters(), None))
 
 
 def normal_log_prob(z: Tensor) -> Tensor:
     """Return log N(z; 0, I) in nats: z (B, ...) gives (B,)."""
-    return gaussian_log_prob(z, 0.0, 1.0).flatten(1).sum(1)
+    z = z.flatten(1)
+    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
 # 4.5 Training: forward and reverse KL, and what both share -----------------------------------------------------------

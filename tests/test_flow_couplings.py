@@ -109,6 +109,15 @@ def test_log_scales_are_bounded_unless_they_are_to_be_free():
     assert fc.Affine(math.inf).forward(x, params)[1].item() == 50
 
 
+def test_a_flow_first_used_in_inference_mode_can_be_trained_later():
+    """A bound that no other test has: the number is made a tensor when it is first needed."""
+    flow = fc.realnvp(2, 2, [4], bound=2.625)
+    with torch.inference_mode():
+        flow.log_prob(torch.ones(3, 2))
+    flow.log_prob(torch.ones(3, 2)).mean().backward()
+    assert flow.transform.layers[0].network[-1].bias.grad.any()
+
+
 # Structure ------------------------------------------------------------------------------------------------------------
 
 
