@@ -171,7 +171,8 @@ def illustrate(nb: NotebookNode, former: NotebookNode | None) -> str:
     if places:
         with chromium() as browser, studio(browser) as page:
             for _, output, model in places:
-                png = still(page, model["state"], model.get("buffers", []))
+                parts = models[model["state"]["parts"].removeprefix("IPY_MODEL_")]
+                png = still(page, parts["state"] | model["state"], parts.get("buffers", []) + model.get("buffers", []))
                 output.data["image/png"] = base64.b64encode(png).decode()
                 output.metadata["image/png"] = {"alt": model["state"]["spec"]["alt"], "width": WIDTH}
     return ""

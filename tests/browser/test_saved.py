@@ -60,3 +60,16 @@ def test_where_the_notebook_is_not_trusted_the_picture_stands(folders, reopen):
     picture.wait_for()
     assert picture.evaluate("image => image.naturalWidth") == 1410
     expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
+
+
+def test_without_any_kernel_the_widget_or_its_picture_stands(folders, reopen):
+    """The notebook's kernel is not installed here, and the student chooses none."""
+    notebooks, _ = folders
+    saved = json.loads((notebooks / NAME).read_text("utf-8"))
+    saved["metadata"]["kernelspec"] = {"name": "elsewhere", "display_name": "Elsewhere", "language": "python"}
+    (notebooks / "lonely.ipynb").write_text(json.dumps(saved), "utf-8")
+    page = reopen("lonely.ipynb", kernel=False).page
+    page.get_by_role("dialog").get_by_role("combobox").select_option("No Kernel")
+    page.get_by_role("dialog").get_by_role("button", name="Select").click()
+    page.locator(".stage:visible, .jp-OutputArea-output img:visible").first.wait_for()
+    expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)

@@ -222,6 +222,16 @@ def test_runs_with_the_versions_of_colab(lecture, student, colab_site):
     assert printed(student.cells[0]).strip() == versions
 
 
+def test_widgets_live_with_the_versions_of_colab(colab_site):
+    tests = [str(ROOT / "tests" / "widgets" / name) for name in ("test_makers.py", "test_stage.py")]
+    env = os.environ | {"PYTHONPATH": f"{colab_site}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=ROOT, env=env, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
 @pytest.mark.lecture
 @pytest.mark.parametrize("name", [name for name in LECTURES if name.startswith("01_")])
 def test_a_wrong_sign_stops_the_lecture(name, tmp_path):
