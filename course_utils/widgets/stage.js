@@ -248,10 +248,10 @@ const optionsOf = ({ kind, low, high, step, options }) =>
 
 /**
  * Mount the widget that `model` describes into `el`; return what takes it away. `parts`: the model that holds its
- * assets and sprites. `widgets`: name → module.
+ * spec, assets and sprites. `widgets`: name → module.
  */
 export function mount({ model, el, parts = model }, widgets) {
-  const spec = { ...model.get("spec"), assets: parts.get("assets") };
+  const spec = { ...parts.get("spec"), assets: parts.get("assets") };
   const sprites = parts.get("sprites");
   const widget = widgets[spec.name];
   const root = make(el, "div", { class: "stage", "data-widget": spec.name });

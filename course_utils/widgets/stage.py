@@ -264,10 +264,11 @@ def code() -> str:
 
 
 class Shared(anywidget.AnyWidget):
-    """What widgets share, once for a kernel and for a page: the code of all of them, or the bytes of equal ones."""
+    """What widgets share, once for a kernel and for a page: the code of all of them, or what equal ones are made of."""
 
     _esm = "export default {};"
     code = traitlets.Unicode().tag(sync=True)
+    spec = traitlets.Dict().tag(sync=True)
     assets = traitlets.Dict().tag(sync=True)
     sprites = traitlets.List().tag(sync=True)
 
@@ -282,8 +283,8 @@ PARTS: dict[str, Shared] = {}  # by a digest of what they hold
 
 
 def parts(declaration: Declaration) -> Shared:
-    """Return the assets and sprites of a widget: the same object for equal ones, as when a cell is run again."""
-    held = {"assets": dict(declaration.assets), "sprites": declaration.sprites()}
+    """Return spec, assets and sprites of a widget: the same object for equal ones, as when a cell is run again."""
+    held = {"spec": declaration.spec(), "assets": dict(declaration.assets), "sprites": declaration.sprites()}
     digest = hashlib.sha256(repr(held).encode()).hexdigest()
     if digest not in PARTS:
         PARTS[digest] = Shared(**held)
@@ -300,7 +301,6 @@ class Widget(anywidget.AnyWidget):
     widget lives on; where no script runs, the saved picture stands in its place.
     """
 
-    spec = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)  # to the page's last request, with number, share, numbers or error
     bundle = traitlets.Instance(Shared).tag(sync=True, **widget_serialization)
@@ -312,7 +312,6 @@ class Widget(anywidget.AnyWidget):
         self._stopped = None  # the number of the last request that was stopped
         super().__init__(
             _esm=LOADER.format(digest=digest),
-            spec=declaration.spec(),
             state=declaration.start,
             bundle=bundle(),
             parts=parts(declaration),
@@ -321,6 +320,11 @@ class Widget(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return f"Widget({self._declaration.title!r})"
+
+    @property
+    def spec(self) -> State:
+        """What the page is told of the declaration."""
+        return self.parts.spec
 
     @property
     def numbers(self) -> Any:

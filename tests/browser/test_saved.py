@@ -62,14 +62,25 @@ def test_where_the_notebook_is_not_trusted_the_picture_stands(folders, reopen):
     expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
 
 
-def test_without_any_kernel_the_widget_or_its_picture_stands(folders, reopen):
-    """The notebook's kernel is not installed here, and the student chooses none."""
-    notebooks, _ = folders
+def test_without_any_kernel_the_picture_stands(folders, browser):
+    """No kernel is installed for the notebook's language, and the student chooses none."""
+    notebooks, home = folders
     saved = json.loads((notebooks / NAME).read_text("utf-8"))
-    saved["metadata"]["kernelspec"] = {"name": "elsewhere", "display_name": "Elsewhere", "language": "python"}
+    elsewhere = {
+        "kernelspec": {"name": "elsewhere", "display_name": "Elsewhere"},
+        "language_info": {"name": "elsewhere"},
+    }
+    saved["metadata"] |= elsewhere
     (notebooks / "lonely.ipynb").write_text(json.dumps(saved), "utf-8")
-    page = reopen("lonely.ipynb", kernel=False).page
-    page.get_by_role("dialog").get_by_role("combobox").select_option("No Kernel")
-    page.get_by_role("dialog").get_by_role("button", name="Select").click()
-    page.locator(".stage:visible, .jp-OutputArea-output img:visible").first.wait_for()
-    expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
+    with lab.jupyter_lab(notebooks, home) as address:
+        page = browser.new_page()
+        page.goto(address.format("lonely.ipynb"), wait_until="domcontentloaded")
+        dialog = page.locator(".jp-Dialog")
+        dialog.locator("select").select_option(label="No Kernel", timeout=90_000)
+        dialog.locator("button.jp-mod-accept").click()
+        expect(page.get_by_text("No Kernel", exact=True).first).to_be_visible()
+        picture = page.locator(".jp-OutputArea-output img")
+        picture.wait_for()
+        assert picture.evaluate("image => image.naturalWidth") == 1410
+        expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
+        page.close()

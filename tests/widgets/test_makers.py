@@ -33,9 +33,10 @@ def test_it_is_set_surprised_and_reset(name):
         assert widget.state == widget.state | state
     with pytest.raises(ValueError, match="control 'nothing' is not known; allowed: "):
         widget.set(nothing=1)
-    for _ in range(3):
+    met = []
+    for _ in range(5):
         widget.surprise()
-        widget._declaration.check(widget.state)
-    assert widget.state != start
+        met.append(dict(widget.state))
+    assert any(state != start for state in met)
     widget.reset()
     assert widget.state == start
