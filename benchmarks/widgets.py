@@ -3,8 +3,9 @@
 Run it by ``.venv/bin/python benchmarks/widgets.py [--moves 60]``. Presses arrow keys on one slider of each widget and
 waits for the frame that shows the new picture; then the same with two others, for a ratio: a figure of matplotlib that
 the kernel draws again and sends as PNG into an ``ipywidgets.Image``, and ``ipywidgets.interact`` around the same
-figure. Aims, median and 95th percentile: twins 16 and 33 ms; networks in the page 25 ms; what asks the kernel 50 ms;
-the first picture 300 ms after its cell has ended.
+figure. Two floors say what JupyterLab itself takes here: a slider that changes one number in the page, and one that
+changes one word by way of the kernel. Aims, median and 95th percentile: twins 16 and 33 ms; networks in the page
+25 ms; what asks the kernel 50 ms; the first picture 300 ms after its cell has ended.
 """
 
 import argparse
@@ -54,23 +55,31 @@ class png:
 png.moved(None); png.slider.observe(png.moved, "value"); display(ipywidgets.VBox([png.slider, png.image]))
 """
 INTERACT = "ipywidgets.interact(lambda separation: (figure(separation), plt.show())[1], separation=(0.0, 8.0, 0.1));"
-# Notes when a key came and when the frame that follows `seen` was painted: the message comes after the frame.
-WATCH = """([root, rival]) => {
+FLOOR = """
+class floor:
+    word, slider = ipywidgets.Label("0"), ipywidgets.IntSlider(50)
+    def moved(change):
+        floor.word.value = f"{change.new}"
+floor.slider.observe(floor.moved, "value"); display(ipywidgets.HBox([floor.word, floor.slider]))
+"""
+FLOORS = {"floor: one number, in the page": ".widget-readout", "floor: one word, by the kernel": ".widget-label"}
+# Notes when a key came and when the frame was painted that shows its effect: the message comes after the frame. What is
+# seen is an image's loading (load), a number drawn (a stage's, which draws as the frame begins) or a text.
+WATCH = """([root, seen]) => {
   const times = window.times = [];
   let pressed = 0;
-  const painted = () => requestAnimationFrame(() => {
-    const channel = new MessageChannel();
-    channel.port1.onmessage = () => { if (pressed) times.push(performance.now() - pressed); pressed = 0; };
-    channel.port2.postMessage(0);
-  });
   const now = () => {
     const channel = new MessageChannel();
     channel.port1.onmessage = () => { if (pressed) times.push(performance.now() - pressed); pressed = 0; };
     channel.port2.postMessage(0);
   };
+  const painted = () => requestAnimationFrame(now);
   root.addEventListener('keydown', (event) => (pressed = event.timeStamp), true);
-  if (rival) root.addEventListener('load', painted, true);
-  else new MutationObserver(now).observe(root, { attributes: true, attributeFilter: ['data-drawn'] });
+  if (seen === 'load') return root.addEventListener('load', painted, true);
+  const drawn = { attributes: true, attributeFilter: ['data-drawn'] };
+  if (seen === 'drawn') return new MutationObserver(now).observe(root, drawn);
+  const text = { childList: true, characterData: true, subtree: true };
+  new MutationObserver(painted).observe(root.querySelector(seen), text);
 }"""
 # When the cell ended (its number replaced the star) and when its widget was drawn for the first time.
 FIRST = """cell => {
@@ -93,12 +102,12 @@ def cells() -> list[str]:
         f"from course_utils.widgets.{module} import {', '.join(set(names))}" for module, names in modules.items()
     ]
     shown = [f"w = {name}(); w.set(**{state}); w  # {title}" for title, (name, _, _, _, state) in WIDGETS.items()]
-    return ["\n".join(imports) + RIVALS, *shown, PNG, INTERACT]
+    return ["\n".join(imports) + RIVALS, *shown, PNG, INTERACT, FLOOR]
 
 
-def moved(page, root, slider, rival: bool, moves: int) -> list[float]:
+def moved(page, root, slider, seen: str, moves: int) -> list[float]:
     """Return the milliseconds from each key press to the painted frame: to and fro where the slider is short."""
-    root.evaluate(f"(root) => ({WATCH})([root, {str(rival).lower()}])")
+    root.evaluate(f"(root, seen) => ({WATCH})([root, seen])", seen)
     slider.focus()
     length = slider.evaluate("(s) => s.max ? Math.round((s.max - s.value) / s.step) : 30")
     for i in range(moves):
@@ -135,14 +144,18 @@ def main() -> int:
             for i, title in enumerate(["PNG from the kernel", "ipywidgets.interact"]):
                 cell = found.nth(len(WIDGETS) + 1 + i)
                 cell.scroll_into_view_if_needed()
-                times[title] = moved(page, cell, cell.get_by_role("slider").first, True, moves)
+                times[title] = moved(page, cell, cell.get_by_role("slider").first, "load", moves)
+            cell = found.nth(len(WIDGETS) + 3)
+            cell.scroll_into_view_if_needed()
+            for title, text in FLOORS.items():
+                times[title] = moved(page, cell, cell.get_by_role("slider").first, text, moves)
             for i, (title, (_, _, what, selector, _)) in enumerate(WIDGETS.items()):
                 cell = found.nth(i + 1)
                 cell.scroll_into_view_if_needed()
                 told = cell.evaluate("cell => cell.first")
                 first[title] = told["drawn"] - told["ended"]
                 root = cell.locator(".stage")
-                times[f"{title} ({what})"] = moved(page, root, root.locator(selector), False, moves)
+                times[f"{title} ({what})"] = moved(page, root, root.locator(selector), "drawn", moves)
             base = statistics.median(times["PNG from the kernel"])
             for title, values in times.items():
                 print(line(title, values, base), flush=True)

@@ -164,16 +164,17 @@ def illustrate(nb: NotebookNode, former: NotebookNode | None) -> str:
         for output in cell.get("outputs", [])
         if output.get("data", {}).get(VIEW, {}).get("model_id") in models
     ]
-    places = [(cell, output, model) for cell, output, model in places if "spec" in model["state"]]
+    places = [(cell, output, model) for cell, output, model in places if "parts" in model["state"]]
     if places and missing():
         kept = [keep(output, cell.id, former) for cell, output, _ in places]
         return f"pictures of widgets: {sum(kept)} of {len(kept)} kept as they were, none made ({missing()})"
     if places:
         with chromium() as browser, studio(browser) as page:
             for _, output, model in places:
-                png = still(page, model["state"], model.get("buffers", []))
+                parts = models[model["state"]["parts"].removeprefix("IPY_MODEL_")]
+                png = still(page, parts["state"], parts.get("buffers", []))
                 output.data["image/png"] = base64.b64encode(png).decode()
-                output.metadata["image/png"] = {"alt": model["state"]["spec"]["alt"], "width": WIDTH}
+                output.metadata["image/png"] = {"alt": parts["state"]["spec"]["alt"], "width": WIDTH}
     return ""
 
 

@@ -141,9 +141,8 @@ const PATIENCE = 2500; // milliseconds without a word from the kernel
  * What a kernel answers: one request at a time, the newest waits, older ones are dropped; what was answered before is
  * known at once. `told` is called whenever there is something new to show.
  */
-function kernelSource(model, spec, told) {
+function kernelSource(model, sprites, spec, told) {
   const known = new Map();
-  const sprites = model.get("sprites");
   for (const { state, numbers } of sprites) known.set(keyOf(state, spec), unpacked(numbers));
   const fixed = known.size;
   let number = Math.floor(Math.random() * 2 ** 31); // of the last request; two pages of one kernel differ
@@ -250,9 +249,13 @@ const optionsOf = ({ kind, low, high, step, options }) =>
 
 // Mounting -----------------------------------------------------------------------------------------------------------
 
-/** Mount the widget that `model` describes into `el`; return what takes it away. `widgets`: name → module. */
-export function mount({ model, el }, widgets) {
-  const spec = { ...model.get("spec"), assets: model.get("assets") };
+/**
+ * Mount the widget that `model` describes into `el`; return what takes it away. `parts`: the model that holds its
+ * spec, assets and sprites. `widgets`: name → module.
+ */
+export function mount({ model, el, parts = model }, widgets) {
+  const spec = { ...parts.get("spec"), assets: parts.get("assets") };
+  const sprites = parts.get("sprites");
   const widget = widgets[spec.name];
   const root = make(el, "div", { class: "stage", "data-widget": spec.name });
   make(root, "style").textContent = style;
@@ -262,8 +265,8 @@ export function mount({ model, el }, widgets) {
   const row = make(root, "div", { class: "buttons" });
   const readout = make(root, "output", { "aria-live": "polite" });
   const box = make(root, "div", { class: "error", role: "alert", hidden: "" });
-  const source = spec.kernel && kernelSource(model, spec, ask);
-  const news = source && model.get("sprites").length < variety(spec) && makeNews(root, model.get("sprites"), spec, change);
+  const source = spec.kernel && kernelSource(model, sprites, spec, ask);
+  const news = source && sprites.length < variety(spec) && makeNews(root, sprites, spec, change);
   const view = makeView(make(root, "div", { class: "view", role: "group", "aria-label": spec.alt }), spec, change);
   const controls = spec.controls.filter(({ hidden }) => !hidden)
     .map((control) => makeControl(control.kind === "switch" ? switches : frame, control, change));
@@ -276,7 +279,7 @@ export function mount({ model, el }, widgets) {
     });
   }
   button("Reset", () => change(spec.start, {}));
-  button("Surprise me", () => change(source?.alive === false ? oneOf(model.get("sprites")).state : surprise(spec)));
+  button("Surprise me", () => change(source?.alive === false ? oneOf(sprites).state : surprise(spec)));
   for (const [name, label] of Object.entries(spec.actions)) {
     button(label, () => change(widget.actions[name](model.get("state"), spec)));
   }
@@ -350,7 +353,7 @@ export function mount({ model, el }, widgets) {
     const numbers = source.numbers(state);
     if (news) news(source, state, !numbers, wanted);
     if (source.failure(state)) throw source.failure(state);
-    return numbers ?? (root.dataset.drawn || !spec.kernel.press ? null : source.numbers(model.get("sprites")[0].state));
+    return numbers ?? (root.dataset.drawn || !spec.kernel.press ? null : source.numbers(sprites[0].state));
   }
 
   /** Say what went wrong, in which state, and what to press. */

@@ -271,8 +271,9 @@ WIDTH = 940  # pixels, as in stage.css
 # A widget's own script is only this: all widgets of a page share one copy of the code, which a model of its own holds.
 LOADER = """
 const name = "course-stage-{digest}";
+const held = (model, name) => model.widget_manager.get_model(model.get(name).slice("IPY_MODEL_".length));
 const load = async (model) => {{
-  const bundle = await model.widget_manager.get_model(model.get("bundle").slice("IPY_MODEL_".length));
+  const bundle = await held(model, "bundle");
   const address = URL.createObjectURL(new Blob([bundle.get("code")], {{ type: "text/javascript" }}));
   return import(address).finally(() => URL.revokeObjectURL(address));
 }};
@@ -281,7 +282,9 @@ const shared = (model) => {{
   globalThis[name].catch(() => delete globalThis[name]);
   return globalThis[name];
 }};
-export default {{ render: async (host) => (await shared(host.model)).render(host) }};
+export default {{
+  render: async ({{ model, el }}) => (await shared(model)).render({{ model, el, parts: await held(model, "parts") }}),
+}};
 """
 
 
@@ -294,17 +297,32 @@ def code() -> str:
     return path.read_text("utf-8")
 
 
-class Bundle(anywidget.AnyWidget):
-    """The code of all widgets, once for a kernel and for a page."""
+class Shared(anywidget.AnyWidget):
+    """What widgets share, once for a kernel and for a page: the code of all of them, or what equal ones are made of."""
 
     _esm = "export default {};"
     code = traitlets.Unicode().tag(sync=True)
+    spec = traitlets.Dict().tag(sync=True)
+    assets = traitlets.Dict().tag(sync=True)
+    sprites = traitlets.List().tag(sync=True)
 
 
 @lru_cache
-def bundle() -> Bundle:
-    """Return this kernel's only one."""
-    return Bundle(code=code())
+def bundle() -> Shared:
+    """Return the code, this kernel's only copy."""
+    return Shared(code=code())
+
+
+PARTS: dict[str, Shared] = {}  # by a digest of what they hold
+
+
+def parts(declaration: Declaration) -> Shared:
+    """Return spec, assets and sprites of a widget: the same object for equal ones, as when a cell is run again."""
+    held = {"spec": declaration.spec(), "assets": dict(declaration.assets), "sprites": declaration.sprites()}
+    digest = hashlib.sha256(repr(held).encode()).hexdigest()
+    if digest not in PARTS:
+        PARTS[digest] = Shared(**held)
+    return PARTS[digest]
 
 
 TURN = threading.Lock()  # of what buttons start: one after the other
@@ -317,12 +335,10 @@ class Widget(anywidget.AnyWidget):
     widget lives on; where no script runs, the saved picture stands in its place.
     """
 
-    spec = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
-    assets = traitlets.Dict().tag(sync=True)
-    sprites = traitlets.List().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)  # to the page's last request, with number, share, numbers or error
-    bundle = traitlets.Instance(Bundle).tag(sync=True, **widget_serialization)
+    bundle = traitlets.Instance(Shared).tag(sync=True, **widget_serialization)
+    parts = traitlets.Instance(Shared).tag(sync=True, **widget_serialization)
 
     def __init__(self, declaration: Declaration, seed: int = 0):
         digest = hashlib.sha256(code().encode()).hexdigest()[:12]
@@ -330,16 +346,19 @@ class Widget(anywidget.AnyWidget):
         self._stopped = None  # the number of the last request that was stopped
         super().__init__(
             _esm=LOADER.format(digest=digest),
-            spec=declaration.spec(),
             state=declaration.start,
-            assets=dict(declaration.assets),
-            sprites=declaration.sprites(),
             bundle=bundle(),
+            parts=parts(declaration),
         )
         self.on_msg(self._asked)
 
     def __repr__(self) -> str:
         return f"Widget({self._declaration.title!r})"
+
+    @property
+    def spec(self) -> State:
+        """What the page is told of the declaration."""
+        return self.parts.spec
 
     @property
     def numbers(self) -> Any:

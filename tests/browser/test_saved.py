@@ -60,3 +60,27 @@ def test_where_the_notebook_is_not_trusted_the_picture_stands(folders, reopen):
     picture.wait_for()
     assert picture.evaluate("image => image.naturalWidth") == 1410
     expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
+
+
+def test_without_any_kernel_the_picture_stands(folders, browser):
+    """No kernel is installed for the notebook's language, and the student chooses none."""
+    notebooks, home = folders
+    saved = json.loads((notebooks / NAME).read_text("utf-8"))
+    elsewhere = {
+        "kernelspec": {"name": "elsewhere", "display_name": "Elsewhere"},
+        "language_info": {"name": "elsewhere"},
+    }
+    saved["metadata"] |= elsewhere
+    (notebooks / "lonely.ipynb").write_text(json.dumps(saved), "utf-8")
+    with lab.jupyter_lab(notebooks, home) as address:
+        page = browser.new_page()
+        page.goto(address.format("lonely.ipynb"), wait_until="domcontentloaded")
+        dialog = page.locator(".jp-Dialog")
+        dialog.locator("select").select_option(label="No Kernel", timeout=90_000)
+        dialog.locator("button.jp-mod-accept").click()
+        expect(page.get_by_text("No Kernel", exact=True).first).to_be_visible()
+        picture = page.locator(".jp-OutputArea-output img")
+        picture.wait_for()
+        assert picture.evaluate("image => image.naturalWidth") == 1410
+        expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
+        page.close()

@@ -32,7 +32,7 @@ TAG = ""
 from course_utils.widgets.divergences import kl_explorer
 
 w = kl_explorer()
-w.spec = {**w.spec, "presets": w.spec["presets"][2:3], "alt": "One state."}
+w.parts.spec = {**w.spec, "presets": w.spec["presets"][2:3], "alt": "One state."}
 w
 ```
 """

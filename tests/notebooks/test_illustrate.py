@@ -6,6 +6,7 @@ import pytest
 from course_tools import stills
 
 SPEC = {"name": "kl", "start": {}, "presets": [], "alt": "Two curves."}
+MODELS = {"m": {"state": {"parts": "IPY_MODEL_p"}}, "p": {"state": {"spec": SPEC}}}
 
 
 def notebook(text: str, models: dict, **data: str) -> nbformat.NotebookNode:
@@ -27,7 +28,7 @@ def picture(nb: nbformat.NotebookNode) -> str | None:
 
 
 def test_the_former_picture_is_kept_and_a_line_says_so(no_chromium):
-    nb, former = notebook("W", {"m": {"state": {"spec": SPEC}}}), notebook("W", {}, **{"image/png": "former"})
+    nb, former = notebook("W", MODELS), notebook("W", {}, **{"image/png": "former"})
     assert stills.illustrate(nb, former) == (
         "pictures of widgets: 1 of 1 kept as they were, none made (no Chromium found)"
     )
@@ -36,7 +37,7 @@ def test_the_former_picture_is_kept_and_a_line_says_so(no_chromium):
 
 @pytest.mark.parametrize("former", [None, notebook("another widget", {}, **{"image/png": "former"})])
 def test_that_of_another_widget_is_not_taken(no_chromium, former):
-    nb = notebook("W", {"m": {"state": {"spec": SPEC}}})
+    nb = notebook("W", MODELS)
     assert "0 of 1 kept" in stills.illustrate(nb, former)
     assert picture(nb) is None
 

@@ -2,8 +2,8 @@
 
 That the student's notebook runs and prints what is committed is nbval's part, see conftest.py at the root: the one run
 at full length. The solved twin is not run again: what its cells printed is compared with the student's, which are the
-same cells. This module runs each lecture three times more, with short trainings: with the solutions in the student's
-notebook, with another seed, and with the package versions of Colab; and lecture 1 once with a mistake in a formula.
+same cells. This module runs each lecture twice more, with short trainings: with another seed and the solutions in the
+student's notebook, and with the package versions of Colab; and lecture 1 once with a mistake in a formula.
 """
 
 import os
@@ -166,22 +166,17 @@ def test_the_twin_printed_what_the_student_notebook_printed(student, twin):
 
 
 @pytest.mark.lecture
-def test_solutions_solve_the_student_notebook(lecture, student, twin):
-    solved = notebooks.with_parameters(inject(student, twin), {"budget": SHORT})
-    notebooks.execute(solved, lecture.student.parent, f"{lecture.student.name} with solutions")
-    lines = re.findall(r"^([○✓✗]) Exercise (\S+?)\b[^.\d]", "\n".join(map(printed, code_cells(solved))), re.M)
-    assert lines == [("✓", exercise_of(cell)) for cell in student.cells if exercise_of(cell)]
-
-
-@pytest.mark.lecture
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_runs_with_another_seed_and_a_small_budget(lecture, device, tmp_path):
-    """By parameters, as an instructor would; on a GPU where there is one."""
-    done = notebooks.run(lecture.name, {"device": device, "budget": str(SHORT), "seed": "1"}, tmp_path)
-    text = "\n".join(map(printed, code_cells(nbformat.read(done, as_version=4))))
+def test_runs_solved_with_another_seed_and_a_small_budget(lecture, source, student, twin, device):
+    """The student notebook, each exercise answered by the twin; on a GPU where there is one."""
+    solved = notebooks.with_parameters(inject(student, twin), {"device": device, "budget": SHORT, "seed": 1})
+    notebooks.execute(solved, lecture.student.parent, f"{lecture.student.name} with solutions")
+    text = "\n".join(map(printed, code_cells(solved)))
     assert f"device: {device}" in text
+    lines = re.findall(r"^([○✓✗]) Exercise (\S+?)\b[^.\d]", text, re.M)
+    assert lines == [("✓", exercise_of(cell)) for cell in student.cells if exercise_of(cell)]
     verified = set(re.findall(r"^✓ \((\d+\.\d+[a-z])\)", text, re.M))
-    assert verified == {tag for cell in read_source(lecture.source.read_text("utf-8")) for tag in tags_in(cell.source)}
+    assert verified == {tag for cell in source for tag in tags_in(cell.source)}
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +215,16 @@ def test_runs_with_the_versions_of_colab(lecture, student, colab_site):
     notebooks.execute(student, lecture.student.parent, f"{lecture.student.name} as in Colab", env=env)
     versions = "versions " + " ".join(pin.split("==")[1] for pin in COLAB)
     assert printed(student.cells[0]).strip() == versions
+
+
+def test_widgets_live_with_the_versions_of_colab(colab_site):
+    tests = [str(ROOT / "tests" / "widgets" / name) for name in ("test_makers.py", "test_stage.py")]
+    env = os.environ | {"PYTHONPATH": f"{colab_site}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=ROOT, env=env, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
 @pytest.mark.lecture

@@ -254,7 +254,7 @@ def test_points_are_even_on_the_ink():
 def test_shapes_are_drawn_and_learned(known):
     widget = shown.picture_explorer(steps=STEPS)
     assert len(known) == len(shown.SHAPES) == 3
-    for sprite, picture in zip(widget.sprites, shown.SHAPES.values(), strict=True):
+    for sprite, picture in zip(widget.parts.sprites, shown.SHAPES.values(), strict=True):
         ink = cells_of(picture, 24).mean()
         assert 0.1 < ink < 0.6 and sprite["state"] == {"picture": picture, "seed": 0}
         assert sprite["numbers"]["entropy"] == pytest.approx(math.log(36 * ink))

@@ -73,11 +73,11 @@ def test_a_later_training_leaves_the_film_alone():
 
 def test_every_moment_travels_with_the_widget():
     widget = gan_film.film_explorer(filmed(), SIDE, scores=SCORES, score_name="Test score")
-    assert [sprite["state"]["moment"] for sprite in widget.sprites] == list(range(LAST + 1))
-    assert widget.sprites[4]["title"] == "4 %"
+    assert [sprite["state"]["moment"] for sprite in widget.parts.sprites] == list(range(LAST + 1))
+    assert widget.parts.sprites[4]["title"] == "4 %"
     widget.set(moment=4)
     for which in ("fixed", "fresh"):
-        told = widget.sprites[4]["numbers"][which]
+        told = widget.parts.sprites[4]["numbers"][which]
         assert told["shape"] == [48, SIDE, SIDE] and told["type"] == "uint8"
         assert told["bytes"] == getattr(widget.numbers, which).tobytes()
     assert widget.spec["constants"]["scores"] == SCORES and widget.spec["constants"]["score"] == "Test score"

@@ -67,15 +67,17 @@ def test_the_strip_has_images_and_the_slider_no_stop_between_them():
 
 def test_some_pairs_travel_with_the_widget():
     widget = gan_paths.interpolation_explorer(model(), SIDE)
-    assert [sprite["state"] for sprite in widget.sprites] == [{"pair": n} for n in range(gan_paths.WITHOUT_KERNEL)]
+    assert [sprite["state"] for sprite in widget.parts.sprites] == [
+        {"pair": n} for n in range(gan_paths.WITHOUT_KERNEL)
+    ]
     widget.set(pair=3)
-    for name, told in widget.sprites[3]["numbers"].items():
+    for name, told in widget.parts.sprites[3]["numbers"].items():
         mine = getattr(widget.numbers, name)
         assert told["bytes"] == mine.tobytes() and told["shape"] == list(mine.shape) and told["type"] == mine.dtype.name
 
 
 def test_sprites_of_mnist_are_small():
-    sprites = gan_paths.interpolation_explorer(model(28)).sprites
+    sprites = gan_paths.interpolation_explorer(model(28)).parts.sprites
     assert sum(len(told["bytes"]) for sprite in sprites for told in sprite["numbers"].values()) < 1e6
 
 

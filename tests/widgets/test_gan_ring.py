@@ -109,7 +109,7 @@ def test_labels_are_for_the_cross_entropy(board, trainings):
 
 def test_numbers_travel_in_small_types(board):
     ring, shown = gan_ring.ring_result(board.state, 20), board.numbers
-    sent = board.sprites[0]["numbers"]
+    sent = board.parts.sprites[0]["numbers"]
     for name, kind in {"samples": "float32", "field": "uint8", "counts": "int32", "looks": "float32"}.items():
         assert sent[name]["type"] == kind and array(sent[name]).tolist() == getattr(shown, name).tolist()
     assert shown.field / 255 == pytest.approx(ring.field, abs=0.5 / 255 + 1e-6)
@@ -205,8 +205,8 @@ def test_what_was_trained_before_is_listed(board):
     gan_ring.ring_result({"momentum": 0.3}, steps=20)  # no control can say that
     gan_ring.ring_result({"momentum": 0.5}, steps=40)
     again = gan_ring.switchboard(steps=20)
-    assert [sprite["title"] for sprite in again.sprites[:3]] == [preset["title"] for preset in again.spec["presets"]]
-    (other,) = again.sprites[3:]
+    *first, other = again.parts.sprites
+    assert [sprite["title"] for sprite in first] == [preset["title"] for preset in again.spec["presets"]]
     assert other["state"] == gan_ring.PLAIN | {"momentum": "0.5", "r1": True}
     assert other["title"].startswith("non-saturating, momentum 0.5, R1 penalty, seed 0: ")
 

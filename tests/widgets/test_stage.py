@@ -1,6 +1,7 @@
 """What a widget declares: ranges, choices, surprises, words; and how it stands in a notebook, headless."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,6 +194,13 @@ def test_all_widgets_share_one_copy_of_the_code():
     assert len(one._esm) < 2000 and one._esm == two._esm
 
 
+def test_equal_widgets_share_their_assets():
+    declared = replace(SMALL, assets={"weights": bytes(100)})
+    one, two, other = Widget(declared), Widget(declared), Widget(replace(SMALL, assets={"weights": b"other"}))
+    assert one.parts is two.parts and one.parts.assets == {"weights": bytes(100)}
+    assert other.parts is not one.parts and Widget(SMALL).parts.assets == {}
+
+
 def test_what_is_shown_where_no_script_runs(small, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "DIST", tmp_path)
     content, metadata = small._repr_mimebundle_()
@@ -238,7 +246,7 @@ def answers(widget, content):
 
 def test_the_kernel_answers_what_a_page_asks():
     widget = Widget(ASKED)
-    assert widget.sprites == [{"title": "one", "state": {"x": 1.0}, "numbers": {"whole": 2.0}}]
+    assert widget.parts.sprites == [{"title": "one", "state": {"x": 1.0}, "numbers": {"whole": 2.0}}]
     told = {"number": 7, "state": {"x": 0.25}}
     assert answers(widget, told) == [
         {**told, "share": 0},

@@ -155,8 +155,8 @@ def test_the_plane_shows_the_codes_and_at_least_plus_minus_three(explorer):
         outside = (np.abs(codes).max(1) > view["half"]).sum()
         assert view["half"] >= least and outside == view["hidden"] <= 1
         assert view["half"] == 3 or (np.abs(codes).max(1) > view["half"] - 1).mean() > 0.005  # no larger than needed
-        assert np.frombuffer(explorer.assets[f"{label}/codes"], "<f4").reshape(-1, 2) == pytest.approx(codes)
-        assert list(explorer.assets[f"{label}/classes"]) == [i % 10 for i in range(60)]
+        assert np.frombuffer(explorer.parts.assets[f"{label}/codes"], "<f4").reshape(-1, 2) == pytest.approx(codes)
+        assert list(explorer.parts.assets[f"{label}/classes"]) == [i % 10 for i in range(60)]
     view = constants(explorer, "wide")["views"]["prior"]
     assert view["half"] == 3
     assert view["hidden"] == (np.abs(three_models()["wide"][1].numpy()).max(1) > 3).sum() > 0
@@ -166,7 +166,7 @@ def test_the_plane_shows_the_codes_and_at_least_plus_minus_three(explorer):
 def test_weights_are_those_of_the_decoder(explorer):
     for label, (vae, *_) in three_models().items():
         layers, content = pack(vae.decoder, label)
-        assert explorer.assets[f"{label}/weights"] == content
+        assert explorer.parts.assets[f"{label}/weights"] == content
         assert constants(explorer, label)["layers"] == [*layers, {"kind": "sigmoid"}]
     json.dumps(explorer.spec, allow_nan=False)
 
@@ -293,7 +293,7 @@ def test_the_shipped_models_show_what_the_alt_text_says(shipped):
     codes, spread = {}, {}
     for label in ("β = 0.01", "β = 1", "β = 100"):
         shipped.set(model=label)
-        codes[label] = np.frombuffer(shipped.assets[f"{label}/codes"], "<f4").reshape(-1, 2)
+        codes[label] = np.frombuffer(shipped.parts.assets[f"{label}/codes"], "<f4").reshape(-1, 2)
         spread[label] = shipped.numbers.manifold.astype(float).std(0).max()
     shipped.reset()
     within = {label: np.linalg.norm(places, axis=1) < 2 for label, places in codes.items()}
@@ -304,7 +304,7 @@ def test_the_shipped_models_show_what_the_alt_text_says(shipped):
 
 def test_the_shipped_assets_stay_small(shipped):
     for label in ("β = 0.01", "β = 1", "β = 100"):
-        size = sum(len(content) for name, content in shipped.assets.items() if name.startswith(f"{label}/"))
+        size = sum(len(content) for name, content in shipped.parts.assets.items() if name.startswith(f"{label}/"))
         assert size < 500_000
 
 
@@ -324,7 +324,7 @@ def test_a_model_on_the_gpu():
     codes, classes = codes_of()
     here = W.manifold_explorer({"m": (vae, codes, classes)})
     there = W.manifold_explorer({"m": (vae.cuda(), codes.cuda(), classes.cuda())})
-    assert there.assets == here.assets and there.spec == here.spec
+    assert there.parts.assets == here.parts.assets and there.spec == here.spec
 
 
 class BrokenDecoder(torch.nn.Module):
