@@ -45,6 +45,22 @@ def bare(browser, address):
     opened.close()
 
 
+@pytest.fixture
+def put(browser, address):
+    """Return a function that puts a widget on a page of its own; in the end no page may have complained."""
+    opened = []
+
+    def mounted(declaration, **options):
+        opened.append(stage_page.Stage(browser, address, **options))
+        return opened[-1], opened[-1].mount(declaration)
+
+    yield mounted
+    for stage in opened:
+        assert stage.complaints == []
+        assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        stage.close()
+
+
 @pytest.fixture(scope="session")
 def axe():
     """Return the path of axe-core, which npm installs. Without node: skipped; with COURSE_REQUIRE_NODE=1 a failure."""

@@ -1,7 +1,7 @@
 """A plain page with the bundle of all widgets: no kernel, no JupyterLab, nothing from another host."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from playwright.sync_api import Browser, Locator, Page
 
@@ -44,6 +44,12 @@ class Stage:
         told = {"spec": declaration.spec(), "assets": dict(declaration.assets), "sprites": declaration.sprites()}
         self.page.evaluate("(text) => put(text)", json.dumps(told, default=as_base64))
         return self.page.locator(".stage")
+
+    def after(self, act: Callable[[], object]) -> None:
+        """Act, and wait until the widget was drawn again."""
+        before = int(self.page.locator(".stage").get_attribute("data-drawn"))
+        act()
+        self.page.wait_for_function("n => document.querySelector('.stage').dataset.drawn > n", arg=before)
 
     def state(self) -> dict:
         """Return the state of the widget on the page."""

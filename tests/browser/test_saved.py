@@ -37,6 +37,14 @@ def reopen(browser, folders):
         yield open_notebook
 
 
+def picture_stands(page) -> None:
+    """Hold that the saved picture is there, and no complaint in its place."""
+    picture = page.locator(".jp-OutputArea-output img")
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") == 1410
+    expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
+
+
 def test_the_widget_lives_without_its_kernel(folders, reopen):
     saved = json.loads((folders[0] / NAME).read_text("utf-8"))
     assert STATE in saved["metadata"]["widgets"]
@@ -56,10 +64,7 @@ def test_where_the_notebook_is_not_trusted_the_picture_stands(folders, reopen):
     text = (notebooks / NAME).read_text("utf-8")
     (notebooks / "foreign.ipynb").write_text(text.replace("kl_explorer()", "kl_explorer(seed=0)"), "utf-8")
     page = reopen("foreign.ipynb").page
-    picture = page.locator(".jp-OutputArea-output img")
-    picture.wait_for()
-    assert picture.evaluate("image => image.naturalWidth") == 1410
-    expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
+    picture_stands(page)
 
 
 def test_without_any_kernel_the_picture_stands(folders, browser):
@@ -79,8 +84,5 @@ def test_without_any_kernel_the_picture_stands(folders, browser):
         dialog.locator("select").select_option(label="No Kernel", timeout=90_000)
         dialog.locator("button.jp-mod-accept").click()
         expect(page.get_by_text("No Kernel", exact=True).first).to_be_visible()
-        picture = page.locator(".jp-OutputArea-output img")
-        picture.wait_for()
-        assert picture.evaluate("image => image.naturalWidth") == 1410
-        expect(page.get_by_text(re.compile("model not found", re.I))).to_have_count(0)
+        picture_stands(page)
         page.close()

@@ -1,11 +1,11 @@
 """The switchboard in a plain page, where it shows what was trained, and in JupyterLab, where it trains when told to."""
 
+import functools
 import re
 
 import lab
 import numpy as np
 import pytest
-import stage_page
 
 from course_utils.widgets import gan_ring
 
@@ -31,26 +31,9 @@ def declaration():
 
 
 @pytest.fixture
-def put(browser, address, declaration):
-    """Return a function that puts the switchboard on a page; in the end the page may not have complained."""
-    opened = []
-
-    def mounted(**options):
-        opened.append(stage_page.Stage(browser, address, **options))
-        return opened[-1], opened[-1].mount(declaration)
-
-    yield mounted
-    for stage in opened:
-        assert stage.complaints == []
-        assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        stage.close()
-
-
-def after(stage, act) -> None:
-    """Act, and wait until the picture was drawn again."""
-    before = int(stage.page.locator(".stage").get_attribute("data-drawn"))
-    act()
-    stage.page.wait_for_function("n => document.querySelector('.stage').dataset.drawn > n", arg=before)
+def put(put, declaration):
+    """Return a function that puts the switchboard on a page."""
+    return functools.partial(put, declaration)
 
 
 def said(ring) -> str:
@@ -85,7 +68,7 @@ def test_what_was_trained_can_be_chosen_and_is_drawn_as_it_is(put, declaration):
     stage, root = put()
     pictures = {root.evaluate(PICTURE)}
     for title, rules in declaration.presets[1:]:
-        after(stage, lambda title=title: root.get_by_label("computed beforehand").select_option(title))
+        stage.after(lambda title=title: root.get_by_label("computed beforehand").select_option(title))
         assert stage.state() == gan_ring.PLAIN | rules
         pictures.add(root.evaluate(PICTURE))
         ring = gan_ring.ring_result(rules, STEPS)
@@ -131,8 +114,8 @@ def test_without_a_kernel_train_says_what_it_takes(put):
     root.locator("label:has(input[name=flip]:disabled)").wait_for()
     assert root.locator(".switches :disabled").count() == len(gan_ring.LABELS)
     for _ in range(3):
-        after(stage, root.get_by_role("button", name="Surprise me").click)  # one of those that were trained
-    after(stage, lambda: root.locator("[data-panel=plane] svg").dblclick())
+        stage.after(root.get_by_role("button", name="Surprise me").click)  # one of those that were trained
+    stage.after(lambda: root.locator("[data-panel=plane] svg").dblclick())
     assert stage.state() == gan_ring.PLAIN and root.evaluate(PICTURE) == picture
 
 
