@@ -216,7 +216,7 @@ class Coupling(Layer):
     def _apply_half(self, direction, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         halves = x.chunk(2, 1)
         if len(halves) < 2:
-            raise ValueError(f"a coupling needs two halves, and x {tuple(x.shape)} has {x.shape[1]} channel")
+            raise ValueError(f"x {tuple(x.shape)} has one channel; a coupling needs two halves")
         stays, moves = halves[::-1] if self.swap else halves
         known = stays if context is None else torch.cat([stays, context], 1)
         params = self.network(known).view(len(x), self.transform.n, *moves.shape[1:])

@@ -243,7 +243,7 @@ def test_a_conditional_spline_flow_learns_where_each_class_is():
         (lambda: fc.MaskedCoupling(torch.ones(3).bool(), fc.Affine(), None), "is True everywhere"),
         (lambda: fc.MaskedCoupling(torch.zeros(3).bool(), fc.Affine(), None), "is False everywhere"),
         (lambda: fc.MaskedCoupling(MASK, fc.Affine(), None)(torch.ones(2, 4)), r"shape \(4,\), its mask \(5,\)"),
-        (lambda: coupling(fc.Affine(), 5)(torch.ones(2, 1)), "two halves, and x .* has 1 channel"),
+        (lambda: coupling(fc.Affine(), 5)(torch.ones(2, 1)), "x .* has one channel; a coupling needs two halves"),
         (lambda: fc.realnvp(1), "couplings need dim >= 2"),
         (lambda: fc.Affine(0.0), "bound = 0.0; it must be positive"),
         (lambda: fc.Spline(1), "bins = 1; allowed: 2 to 999"),
