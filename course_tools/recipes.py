@@ -8,6 +8,7 @@ import pickle
 import platform
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -19,10 +20,10 @@ import torch.nn.functional as F
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from course_utils import data, gan, metrics, networks, training, vae
+from course_utils import data, flow_images, gan, metrics, networks, training, vae
 from course_utils.errors import choose, require
 from course_utils.files import atomically
-from course_utils.nn import DigitClassifier
+from course_utils.nn import EMA, DigitClassifier
 
 CODES = 2000  # test images whose codes a map shows
 BUILD = Path("build")  # where the state of an unfinished training lies
@@ -33,12 +34,17 @@ Optimisers = tuple[torch.optim.Optimizer, ...]
 
 @dataclass
 class Training:
-    """A training under way: the network, its optimisers, the random numbers, and what it will bring besides weights."""
+    """A training under way: the network, its optimisers, the random numbers, and what it will bring besides weights.
+
+    `average` is that of the weights, if one is kept; `test` the test images (N, D), to watch it by.
+    """
 
     model: nn.Module
     optimisers: Optimisers
     generator: torch.Generator
     extras: dict[str, Tensor] = field(default_factory=dict)
+    average: EMA | None = None
+    test: Tensor | None = None
     done: int = 0
     seconds: float = 0.0
 
@@ -49,9 +55,17 @@ class Training:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "generator": self.generator.get_state(),
             "extras": self.extras,
+            "average": self.average.weights if self.average else [],
             "done": self.done,
             "seconds": self.seconds,
         }
+
+    def averaged(self) -> nn.Module:
+        """Return a copy of the network with the average of the weights, in evaluation mode."""
+        model = deepcopy(self.model).eval()
+        if self.average:
+            self.average.copy_to(model)
+        return model
 
     def save(self, path: Path) -> None:
         """Write the state in the place of an earlier one."""
@@ -71,6 +85,8 @@ class Training:
             self.generator.set_state(state["generator"])
             for key, kept in self.extras.items():
                 kept.copy_(state["extras"][key])
+            if self.average:
+                self.average.load(state["average"])
             self.done, self.seconds = state["done"], state["seconds"]
         except (RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -84,6 +100,7 @@ class Recipe:
     ``networks.build(constructor, arguments)`` makes the network. `loss(model, x, y, generator)` of a batch x (B, D) in
     [0, 1], minimised by ``training.steps``; a network with a game of its own has `play` in its place: ``play(training,
     x, steps, batch size)`` yields as ``training.steps`` does, and `optimisers(model, lr)` makes the optimisers.
+    `clip` is the largest norm of the gradient of a `loss`; `decay` that of the average of the weights which is shipped.
     `metrics(model, extras, x, y, generator)` on the test set. `begin(model)` returns the extras before the first step;
     ``watch(training, steps)`` is called then and after each step; ``finish(model, x, y)`` returns more, from the test
     set. `spread` says how far the first metric went with other seeds, `course train NAME --seed 1 --out DIR`.
@@ -100,6 +117,8 @@ class Recipe:
     optimisers: Callable[[nn.Module, float], Optimisers] = lambda model, lr: (training.adamw(model, lr),)
     batch_size: int = 128
     lr: float = 1e-3
+    clip: float | None = None
+    decay: float | None = None
     seed: int = 0
     begin: Callable[[nn.Module], dict[str, Tensor]] = lambda model: {}
     watch: Callable[[Training, int], None] = lambda training, steps: None
@@ -214,6 +233,48 @@ def gan_metrics(model: gan.GAN, extras, x, y, generator) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in numbers.items()}
 
 
+EPOCHS = 8  # of the flow: after each, samples are kept
+
+
+def flow_film(model: flow_images.ImageFlow) -> dict[str, Tensor]:
+    """Return the empty film of a flow's training: 64 samples in 256 grey levels and test bits/dim, before and after
+    each epoch."""
+    return {
+        "samples": torch.zeros(EPOCHS + 1, 64, model.dims, dtype=torch.uint8),
+        "bits": torch.zeros(EPOCHS + 1),
+    }
+
+
+def shoot_flow(state: Training, steps: int) -> None:
+    """Keep samples from the same 64 latents, and bits/dim of the first 1,000 test images, where an epoch is over."""
+    epoch, over = divmod(state.done * EPOCHS, steps)
+    if over == 0:
+        model, generator = state.averaged(), data.generator(0)
+        state.extras["samples"][epoch] = (model.sample(64, generator) * 255).round().to(torch.uint8).cpu()
+        state.extras["bits"][epoch] = flow_images.evaluate_bits(model, state.test[:1000], generator).mean().cpu()
+
+
+def test_images(model: flow_images.ImageFlow, x, y) -> dict[str, Tensor]:
+    """Return the first test images as grey levels: the ledger needs no MNIST."""
+    return {"test": (x[:200] * 255).round().to(torch.uint8)}
+
+
+def flow_metrics(model: flow_images.ImageFlow, extras, x, y, generator) -> dict[str, float]:
+    """Test bits/dim with learned and with uniform noise, importance-weighted on 500 images; samples; the round trip."""
+    numbers = {
+        "bits/dim, variational noise": flow_images.evaluate_bits(model, x, generator).mean(),
+        "bits/dim, uniform noise": flow_images.evaluate_bits(model, x, generator, variational=False).mean(),
+    }
+    for k in (1, 8, 64):
+        bits = flow_images.evaluate_bits(model, x[:500], generator, k).mean()
+        numbers[f"bits/dim, first 500 images, {k} noise{'s' * (k > 1)}"] = bits
+    judge = networks.load("digit_classifier", x.device)
+    samples = torch.cat([model.sample(500, generator) for _ in range(20)])
+    numbers["Fréchet distance"] = metrics.frechet(judge.judge(samples)[0], judge.judge(x)[0])
+    rounded = {name: round(float(value), 4) for name, value in numbers.items()}
+    return rounded | {"round trip, largest error": float(f"{model.round_trip(x[:1000], generator).item():.1g}")}
+
+
 RECIPES: dict[str, Recipe] = {
     "vae_mlp_20": Recipe(
         what="VAE, 784-500-250-20 and back, Bernoulli likelihood, dynamically binarised MNIST",
@@ -275,6 +336,23 @@ RECIPES: dict[str, Recipe] = {
         watch=shoot,
         spread="seeds 0, 1, 2: 20.11, 19.87, 20.79",
     ),
+    "flow_mnist": Recipe(
+        what=f"multi-scale flow of MNIST with learned noise; its samples and bits/dim after each of {EPOCHS} epochs",
+        dataset="mnist",
+        constructor="flow_images.multi_scale",
+        arguments={},
+        loss=lambda model, x, y, generator: flow_images.negative_log_prob(model, x, generator),
+        metrics=flow_metrics,
+        epochs=EPOCHS,
+        batch_size=64,
+        lr=1.5e-3,
+        clip=1.0,
+        decay=0.999,
+        begin=flow_film,
+        watch=shoot_flow,
+        finish=test_images,
+        spread="seed 0 alone; its first 5,371 steps were taken at the rates of a plan of 20 epochs",
+    ),
 }
 
 
@@ -300,7 +378,10 @@ def train(
     x, y = images.unit(images.train.flat), images.train.labels
     torch.manual_seed(seed)  # the initial weights
     model = recipe.make().to(place)
-    state = Training(model, recipe.optimisers(model, recipe.lr), data.generator(seed), recipe.begin(model))
+    test = images.unit(images.test.flat), images.test.labels
+    average = EMA(model, recipe.decay) if recipe.decay else None
+    optimisers, extras = recipe.optimisers(model, recipe.lr), recipe.begin(model)
+    state = Training(model, optimisers, data.generator(seed), extras, average, test[0])
     steps = recipe.epochs * -(-len(x) // recipe.batch_size)
     take_steps(recipe, state, x, y, steps, BUILD / (f"{name}.state" if shipped else f"{name}-{seed}.state"), name)
     card = {
@@ -316,8 +397,9 @@ def train(
         "hardware": f"{place.type}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}",
         "torch": torch.__version__,
     }
+    if average:
+        average.copy_to(model)
     model.load_state_dict(halved(model.state_dict()))  # judge it as it will be stored
-    test = images.unit(images.test.flat), images.test.labels
     extras = state.extras | recipe.finish(model, *test)
     card |= {"metrics": measure(recipe, model, halved(extras), images), "spread": recipe.spread}
     return save(name, model, extras, card, folder)
@@ -337,6 +419,8 @@ def take_steps(recipe: Recipe, state: Training, x: Tensor, y: Tensor, steps: int
         nonlocal saved
         now = time.perf_counter()
         state.done, state.seconds = done, before + now - start
+        if state.average:
+            state.average.update(state.model)
         recipe.watch(state, steps)
         if now - saved > SAVE_EVERY:
             state.save(path)
@@ -353,6 +437,7 @@ def take_steps(recipe: Recipe, state: Training, x: Tensor, y: Tensor, steps: int
             steps=steps,
             batch_size=recipe.batch_size,
             done=state.done,
+            clip=recipe.clip,
         )
     training.run(progress, label, after_step)
     path.unlink(missing_ok=True)

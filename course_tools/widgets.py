@@ -12,11 +12,13 @@ from course_tools.browser import chromium, missing
 from course_tools.stills import still, studio
 from course_utils.errors import require
 from course_utils.files import together
-from course_utils.widgets import divergences, gan_game
+from course_utils.widgets import divergences, flows, gan_game
 from course_utils.widgets.stage import DIST, Declaration
 
 STAGE = Path(__file__).with_name("stage")
-PICTURED: Mapping[str, Declaration] = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN)}
+PICTURED: Mapping[str, Declaration] = {
+    d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN, flows.PLANAR)
+}
 
 
 def modules() -> Path:

@@ -48,14 +48,15 @@ def steps(
     seconds: float | None = None,
     batch_size: int = 128,
     done: int = 0,
+    clip: float | None = None,
 ) -> Iterator[Step]:
     """Minimise ``loss(index)``, a step at a time; yield a ``Step`` after each, when the loop's body has its turn.
 
     `loss` takes the indices (B,) of a batch of the `n` examples, on the CPU, and returns a scalar; it draws its noise
     from `generator`. The budget is `steps`, `seconds`, or whichever of both ends first; `done` steps of it were taken
     before, in a training that goes on. The optimiser's rate is the largest: it rises for a moment, then falls along
-    half a cosine. Raises ``ValueError`` for a budget that is missing or not positive, ``FloatingPointError`` where the
-    loss is no longer finite.
+    half a cosine. A gradient longer than `clip` is shortened to it. Raises ``ValueError`` for a budget that is missing
+    or not positive, ``FloatingPointError`` where the loss is no longer finite.
     """
     budget = [b for b in (steps, seconds) if b is not None]
     require(bool(budget) and min(budget) > 0, f"steps = {steps}, seconds = {seconds}; give at least one, positive")
@@ -68,6 +69,8 @@ def steps(
         optimiser.zero_grad()
         value.backward()
         number = finite(value, optimiser)
+        if clip is not None:
+            nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
         optimiser.step()
         done += 1
         share = spent(done, start, steps, seconds)
@@ -184,6 +187,7 @@ def fit(
     seconds: float | None = None,
     batch_size: int = 128,
     lr: float = 1e-3,
+    clip: float | None = None,
     after_step: Callable[[int], float | None] | None = None,
     label: str | None = "fit",
 ) -> History:
@@ -191,8 +195,8 @@ def fit(
 
     The arguments are those of ``steps`` and of ``run``; it raises what they do.
     """
-    budget = {"steps": steps, "seconds": seconds, "batch_size": batch_size}
-    return run(_steps(loss, adamw(model, lr), n, generator=generator, **budget), label, after_step)
+    given = {"steps": steps, "seconds": seconds, "batch_size": batch_size, "clip": clip}
+    return run(_steps(loss, adamw(model, lr), n, generator=generator, **given), label, after_step)
 
 
 def every(n: int, call: Callable[[], float | None]) -> Callable[[int], float | None]:

@@ -175,6 +175,29 @@ def test_eight_gaussians_modes_are_equally_frequent():
     assert stats.kstest(distance, stats.rayleigh.cdf).pvalue > 0.01
 
 
+def test_the_entropy_of_the_moons_is_that_of_their_samples():
+    x = densities.two_moons(20_000, generator(0)).double()
+    surprise = -densities.two_moons_log_prob(x)
+    assert surprise.mean().item() == pytest.approx(
+        densities.entropy_of(densities.two_moons_log_prob, points=100), abs=4 * 0.74 / 141
+    )
+    assert densities.entropy_of(
+        td.Independent(td.Normal(torch.zeros(2), 0.8), 1).log_prob, points=100
+    ) == pytest.approx(math.log(2 * math.pi * math.e * 0.64), abs=1e-6)
+
+
+def test_the_density_of_the_moons_is_a_mixture_along_the_arcs():
+    """Against a mixture of 4,000 Gaussians, the midpoint rule over the angle."""
+    angle = math.pi * (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+    arc = torch.stack([2 * angle.cos() - 1, 2 * angle.sin() - 0.5], -1)
+    means = torch.cat([arc, -arc])
+    mixture = td.MixtureSameFamily(td.Categorical(torch.ones(4000)), td.Independent(td.Normal(means, 0.3), 1))
+    x = 2 * torch.randn(50, 2, generator=generator(0), dtype=torch.float64)
+    torch.testing.assert_close(densities.two_moons_log_prob(x, 0.3), mixture.log_prob(x), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="noise = 0 is not positive"):
+        densities.two_moons_log_prob(x, 0.0)
+
+
 def test_two_moons_lie_on_scikit_learns_arcs():
     from sklearn.datasets import make_moons
 

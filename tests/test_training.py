@@ -180,6 +180,17 @@ def test_loss_that_is_not_finite():
     assert net.weight.detach().abs().sum() == 0  # the bad step was not taken
 
 
+def test_a_long_gradient_is_shortened_and_a_short_one_is_not():
+    """One step of gradient descent at rate 1, past the warm-up, moves the weights by the gradient."""
+    for clip, moved in ((None, 5.0), (10.0, 5.0), (0.5, 0.5)):
+        weight = torch.nn.Parameter(torch.zeros(2))
+        optimiser, slope = torch.optim.SGD([weight], lr=1.0), torch.tensor([3.0, -4.0])
+        n = 1000
+        taken = steps(lambda i: weight @ slope, optimiser, 1, steps=n, done=n // 2, generator=ZERO, clip=clip)  # noqa: B023
+        next(taken)
+        assert weight.detach().norm().item() == pytest.approx(moved * 0.5, rel=1e-4)  # half way the rate is half of 1
+
+
 @pytest.mark.parametrize("budget", [{}, {"steps": 0}, {"seconds": -1.0}])
 def test_bad_budgets(budget):
     x, _, net, loss, g = problem()

@@ -1,6 +1,6 @@
 // The stage: mounts a widget on a host. The host gives `model` (get, set, save_changes, on, send: anywidget's contract)
-// and an element; the widget gives `compute(state, spec)` and `draw(view, numbers, state, spec)`; all names, ranges,
-// grids, colours and words come from Python in one `spec`.
+// and an element; the widget gives `compute(state, spec)` and `draw(view, numbers, state, spec)`, and for what needs no
+// numbers `preview(view, state, spec)`; all names, ranges, grids, colours and words come from Python in one `spec`.
 
 import { axisBottom, axisLeft, axisRight } from "d3-axis";
 import { drag } from "d3-drag";
@@ -70,6 +70,9 @@ export function check(values, spec) {
       }
     } else if (control.kind === "switch") {
       if (typeof value !== "boolean") throw new RangeError(`${name} = ${value}; true or false is needed`);
+    } else if (control.kind === "bitmap") {
+      const digits = control.side ** 2 / 4;
+      if (!(value?.length === digits && /^[0-9a-f]*$/.test(value))) throw new RangeError(`${name}: ${digits} hexadecimal digits are needed`);
     } else if (typeof value !== "number" || !(control.low <= value && value <= control.high)) {
       throw new RangeError(`${name} = ${value} is out of range; allowed: ${control.low} to ${control.high}`);
     } else if (control.digits === 0 && !Number.isInteger(value)) {
@@ -242,7 +245,7 @@ const keyOf = (state, spec) => JSON.stringify(spec.kernel.of.map((name) => state
 /** How many different numbers the kernel can give. */
 const variety = (spec) => spec.kernel.of.reduce((product, name) => product * optionsOf(controlOf(spec, name)), 1);
 const optionsOf = ({ kind, low, high, step, options }) =>
-  ({ range: Math.round((high - low) / step) + 1, choice: options?.length, switch: 2 })[kind];
+  ({ range: Math.round((high - low) / step) + 1, choice: options?.length, switch: 2, bitmap: Infinity })[kind];
 
 // Mounting -----------------------------------------------------------------------------------------------------------
 
@@ -319,6 +322,7 @@ export function mount({ model, el, parts = model }, widgets) {
     try {
       check(state, spec);
       for (const control of controls) control.follow(state);
+      widget.preview?.(view, state, spec);
       const numbers = source ? fromKernel(state) : widget.compute(state, spec);
       box.hidden = true;
       if (!numbers) return;
@@ -681,6 +685,18 @@ function makePanel(view, name, { width = 440, height = 320, left = 52, right = 1
       const path = line().x((_, i) => panel.x(xs[i])).y((_, i) => panel[by](ys[i]))(ys);
       if (halo) layer("path", `${name} halo`).attr("class", "halo").attr("stroke-width", width + 3).attr("d", path);
       layer("path", name).attr("stroke", view.colour(colour)).attr("stroke-width", width).attr("stroke-dasharray", dash).attr("d", path);
+    },
+
+    /** Many curves as one path: of each its numbers x, y, x, y, … */
+    lines(name, curves, { colour, width = 1, opacity = 1, dash = null }) {
+      const at = (v) => v.toFixed(1);
+      const way = (points) => {
+        let text = "";
+        for (let i = 0; i < points.length; i += 2) text += `${i ? "L" : "M"}${at(panel.x(points[i]))},${at(panel.y(points[i + 1]))}`;
+        return text;
+      };
+      layer("path", name).attr("d", curves.map(way).join("")).attr("stroke", view.colour(colour)).attr("stroke-width", width)
+        .attr("opacity", opacity).attr("stroke-dasharray", dash);
     },
 
     /** The area between a curve and zero. */

@@ -99,6 +99,39 @@ class Switch:
 
 
 @dataclass(frozen=True)
+class Bitmap:
+    """A picture of `side` x `side` cells that is drawn in the widget; `side` is a multiple of 4.
+
+    Its value is text, as ``bitmap`` makes it: the cells row by row from above, a hexadecimal digit for four of them.
+    """
+
+    label: str
+    start: str
+    side: int
+    when: Mapping[str, Sequence] = field(default_factory=dict)
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ``ValueError`` for what is no such text."""
+        digits = self.side**2 // 4
+        fits = isinstance(value, str) and len(value) == digits and set(value) <= set("0123456789abcdef")
+        require(fits, f"{name} = {value!r:.40}; {digits} hexadecimal digits are needed, such as bitmap(cells)")
+
+    def spec(self) -> State:
+        """Return what the page needs to know."""
+        return {"kind": "bitmap", "label": self.label, "side": self.side, "when": self.when, "hidden": True}
+
+
+def bitmap(cells: np.ndarray) -> str:
+    """Return cells (S, S), True for ink, rows from above, as a ``Bitmap`` has them; S is a multiple of 4."""
+    return np.packbits(cells).tobytes().hex()
+
+
+def cells_of(value: str, side: int) -> np.ndarray:
+    """Return the cells (side, side) of a ``Bitmap``'s value, True for ink, rows from above."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(value), np.uint8)).reshape(side, side).astype(bool)
+
+
+@dataclass(frozen=True)
 class Kernel:
     """What a page can't compute by itself: it asks the kernel, and without one shows what was computed beforehand.
 
@@ -119,9 +152,10 @@ class Kernel:
 class Declaration:
     """All names, ranges, grids, colours and words of a widget, and its mathematics.
 
-    `name` is that of the module's export in JavaScript. `controls`: name → ``Range`` or ``Choice``, in tab order; their
-    values are the state. `compute(state)` returns the numbers, a named tuple of numbers, arrays, text; of a ``Kernel``
-    it is ``compute(state, tell)``. `constants`: what the page needs besides, as JSON.
+    `name` is that of the module's export in JavaScript. `controls`: name → ``Range``, ``Choice``, ``Switch`` or
+    ``Bitmap``, in tab order; their values are the state. `compute(state)` returns the numbers, a named tuple of
+    numbers, arrays, text; of a ``Kernel`` it is ``compute(state, tell)``. `constants`: what the page needs besides, as
+    JSON.
     `colours`: name → one for light pages and one for dark. `presets`: (title, state) of the still picture; a state may
     be partial. `surprise`: control → an interval, or a list. `actions`: name → (label, function of the state giving a
     partial state), one further button each. `alt`: what the picture shows, for who can't see it. `assets`: bytes that
@@ -130,7 +164,7 @@ class Declaration:
 
     name: str
     title: str
-    controls: Mapping[str, Range | Choice | Switch]
+    controls: Mapping[str, Range | Choice | Switch | Bitmap]
     compute: Callable[..., Any]
     presets: Sequence[tuple[str, State]]
     surprise: Mapping[str, Sequence]

@@ -216,7 +216,8 @@ class Widget:
           for (const e of [output, ...output.querySelectorAll('*')]) {
             const style = getComputedStyle(e), box = e.getBoundingClientRect();
             const scrolls = [style.overflowX, style.overflowY].some(o => o === 'auto' || o === 'scroll');
-            if (box.width && box.right > limit) found.push(`${e.className} sticks out`);
+            const cut = e.closest('[clip-path]'); // what lies outside of it is not drawn
+            if (box.width && box.right > limit && !cut) found.push(`${e.className} sticks out`);
             if (scrolls && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1))
               found.push(`${e.className} scrolls`);
           }

@@ -8,12 +8,13 @@ import stage_page
 from lab import ROOT
 
 from course_tools.browser import INSTALL, chromium, find_chromium
-from course_utils.widgets import divergences, gan, vae
+from course_utils.widgets import divergences, flows, gan, vae
 
 PICTURES = {  # the widget, and what is set
     "w-kl.png": (divergences.kl_explorer, {}),
     "w-manifold.png": (vae.manifold_explorer, {}),
     "w-film.png": (gan.film_explorer, {"moment": 6}),
+    "w-flow.png": (flows.planar_explorer, {}),
 }
 
 

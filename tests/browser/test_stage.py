@@ -5,11 +5,11 @@ import re
 import pytest
 import stage_page
 
-from course_utils.widgets import divergences, gan_game
-from course_utils.widgets.stage import Choice, Declaration, Range
+from course_utils.widgets import divergences, flows, gan_game
+from course_utils.widgets.stage import Choice, Declaration, Range, Switch
 
 pytestmark = pytest.mark.browser
-WIDGETS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN)}
+WIDGETS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN, flows.PLANAR)}
 # What is drawn, but for what a panel cuts off, further to the right than the widget.
 TOO_WIDE = """(root) => [...root.querySelectorAll("*")]
     .filter((e) => !e.closest("clipPath, g[clip-path]"))
@@ -99,7 +99,7 @@ def test_every_control_is_moved_by_the_keyboard(widget):
         at_the_end = isinstance(control, Range) and before[0][name] >= control.high
         last = isinstance(control, Choice) and before[0][name] == list(control.options)[-1]
         down, up = ("ArrowLeft", "ArrowRight") if isinstance(control, Range) else ("ArrowUp", "ArrowDown")
-        widget.page.keyboard.press(down if at_the_end or last else up)
+        widget.page.keyboard.press("Space" if isinstance(control, Switch) else down if at_the_end or last else up)
         widget.settled()
         assert widget.error() == ""
         after = widget.stage.state()
@@ -109,7 +109,7 @@ def test_every_control_is_moved_by_the_keyboard(widget):
         if isinstance(control, Range):
             assert after[name] == pytest.approx(before[0][name] + control.step * (-1 if at_the_end else 1))
             shown = element.locator("xpath=..").locator(".value").inner_text()
-            assert shown == f"{after[name]:z.{control.digits}f}".replace("-", "−") + control.unit
+            assert shown == f"{after[name]:z.{control.digits}f}".replace("-", "−") + f" {control.unit}".rstrip()
 
 
 def test_a_control_that_does_not_apply_is_off(widget):
@@ -420,8 +420,8 @@ def test_memory_is_level(widget):
 
     names = [name for name, c in widget.declaration.controls.items() if isinstance(c, Range) and not c.when]
     ends = {name: (widget.declaration.controls[name].low, widget.declaration.controls[name].high) for name in names}
-    often = "mu" if "mu" in names else "mean"
-    # Frames come 60 times a second; here each move is drawn at once. Mostly q moves, every 20th time another control.
+    often = next(name for name in ("mu", "mean", "u1") if name in names)
+    # Frames come 60 times a second; here each move is drawn at once. Mostly one moves, every 20th time another control.
     move = """async ([ends, often, n]) => {
         const names = Object.keys(ends);
         for (let i = 0; i < n; i++) {

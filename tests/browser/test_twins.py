@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from course_utils.widgets import divergences, gan_game
-from course_utils.widgets.stage import Choice, Declaration, State
+from course_utils.widgets import divergences, flows, gan_game
+from course_utils.widgets.stage import Choice, Declaration, State, Switch
 
 pytestmark = pytest.mark.browser
 STATES, CORNERS = 140, 60
 RELATIVE, NOTHING = 1e-6, 1e-9
-TWINS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN)}
+TWINS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN, flows.PLANAR)}
 
 
 def states(declaration: Declaration) -> list[State]:
@@ -21,6 +21,8 @@ def states(declaration: Declaration) -> list[State]:
     def drawn(control, corner: bool):
         if isinstance(control, Choice):
             return str(rng.choice(list(control.options)))
+        if isinstance(control, Switch):
+            return bool(rng.integers(2))
         return float(rng.choice([control.low, control.high]) if corner else rng.uniform(control.low, control.high))
 
     return [

@@ -7,6 +7,7 @@ import pkgutil
 import pytest
 
 from course_utils import widgets
+from course_utils.flow_couplings import spline_flow
 from course_utils.widgets.stage import Widget
 
 MODULES = [
@@ -18,7 +19,11 @@ MAKERS = {
     for name, maker in inspect.getmembers(module, inspect.isfunction)
     if inspect.signature(maker).return_annotation in (Widget, "Widget")
 }
-QUICK = {"switchboard": {"steps": 20}}  # it trains what it shows without a kernel
+QUICK = {  # what a maker can't do without, and short trainings
+    "switchboard": {"steps": 20},
+    "layers_explorer": {"flow": spline_flow(2)},
+    "picture_explorer": {"steps": 20},
+}
 
 
 def test_the_makers_are_found():

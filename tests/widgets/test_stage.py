@@ -6,10 +6,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from course_utils.widgets import divergences, gan_game, stage
-from course_utils.widgets.stage import VIEW, Choice, Declaration, Kernel, Range, Switch, Widget, grid, packed
+from course_utils.widgets import divergences, flows, gan_game, stage
+from course_utils.widgets.stage import (
+    VIEW,
+    Bitmap,
+    Choice,
+    Declaration,
+    Kernel,
+    Range,
+    Switch,
+    Widget,
+    bitmap,
+    cells_of,
+    grid,
+    packed,
+)
 
-DECLARATIONS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN)}
+DECLARATIONS = {d.name: d for d in (divergences.KL, divergences.ELBO, gan_game.GAN, flows.PLANAR)}
 SMALL = Declaration(
     name="small",
     title="A small one",
@@ -103,6 +116,21 @@ def test_a_declaration_holds_together(name):
             assert len(colour) == 7 and int(colour[1:], 16) >= 0
     assert len(declaration.alt) > 100
     assert all(len(text) > 30 for text in declaration.constants["words"].values() if isinstance(text, str))
+
+
+def test_a_bitmap_is_a_hexadecimal_digit_for_four_cells():
+    cells = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
+    assert bitmap(cells) == "a1f0" and np.array_equal(cells_of("a1f0", 4), cells)
+    drawn = np.random.default_rng(0).random((24, 24)) < 0.3
+    assert np.array_equal(cells_of(bitmap(drawn), 24), drawn)
+
+
+@pytest.mark.parametrize("value", ["a1f", "a1f00", "A1F0", "a1g0", 0xA1F0, None])
+def test_a_bitmap_that_is_none_is_refused(value):
+    control = Bitmap("picture", "0000", 4)
+    control.check("picture", "a1f0")
+    with pytest.raises(ValueError, match="picture = .*; 4 hexadecimal digits are needed"):
+        control.check("picture", value)
 
 
 def test_numbers_travel_as_bytes():
