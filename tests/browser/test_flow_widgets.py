@@ -9,7 +9,6 @@ import lab
 import nbformat
 import numpy as np
 import pytest
-import stage_page
 import torch
 
 from course_utils import flow_couplings
@@ -17,7 +16,6 @@ from course_utils.widgets import flows
 from course_utils.widgets.stage import cells_of
 
 pytestmark = pytest.mark.browser
-AXE = lab.ROOT / "course_tools/stage/node_modules/axe-core/axe.min.js"
 STEPS = 15
 PICTURE = "root => [...root.querySelectorAll('.panel svg')].map((svg) => svg.innerHTML).join()"
 
@@ -43,43 +41,20 @@ MADE = {
 }
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with stage_page.served(tmp_path_factory.mktemp("page")) as found:
-        yield found
-
-
 @pytest.fixture
-def put(browser, address):
-    """Return a function that puts a widget on a page of its own; in the end no page may have complained."""
-    opened = []
-
-    def mounted(name, **options):
-        opened.append(stage_page.Stage(browser, address, **options))
-        return opened[-1], opened[-1].mount(MADE[name]())
-
-    yield mounted
-    for stage in opened:
-        assert stage.complaints == []
-        assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        stage.close()
-
-
-def after(stage, act) -> None:
-    """Act, and wait until the picture was drawn again."""
-    before = int(stage.page.locator(".stage").get_attribute("data-drawn"))
-    act()
-    stage.page.wait_for_function("n => document.querySelector('.stage').dataset.drawn > n", arg=before)
+def put(put):
+    """Return a function that puts one of the three on a page of its own."""
+    return lambda name, **options: put(MADE[name](), **options)
 
 
 @pytest.mark.parametrize("width", [1000, 390])
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", MADE)
-def test_drawn_without_a_complaint_or_barrier(put, name, width, dark):
+def test_drawn_without_a_complaint_or_barrier(put, axe, name, width, dark):
     stage, root = put(name, width=width, dark=dark)
     assert root.locator(".panel").count() == {"planar": 3, "layers": 2, "picture": 3}[name]
     assert root.locator(".error").is_hidden()
-    stage.page.add_script_tag(path=str(AXE))
+    stage.page.add_script_tag(path=axe)
     found = stage.page.evaluate("axe.run('.stage', { resultTypes: ['violations'] })")["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
 
@@ -93,7 +68,7 @@ def test_the_tip_of_u_leaves_the_half_plane(put):
     hand = root.get_by_role("slider", name="tip of u")
     hand.focus()
     for _ in range(12):
-        after(stage, lambda: stage.page.keyboard.press("Shift+ArrowLeft"))
+        stage.after(lambda: stage.page.keyboard.press("Shift+ArrowLeft"))
         if "not invertible" in root.locator("output").inner_text():
             break
         stage.page.wait_for_timeout(200)
@@ -109,7 +84,7 @@ def test_the_tip_of_u_leaves_the_half_plane(put):
 
 
 @pytest.mark.parametrize("name", FLOWS)
-def test_couplings_in_the_page_are_those_of_torch(browser, address, name):
+def test_couplings_in_the_page_are_those_of_torch(bare, name):
     """Beyond the plane too, where a spline is the identity, and at its edge; in double precision to 1e-8."""
     declaration = flows.declare_layers(FLOWS[name]())
     count = len(declaration.constants["layers"])
@@ -118,24 +93,19 @@ def test_couplings_in_the_page_are_those_of_torch(browser, address, name):
         declaration.start | {"p1": a, "p2": b, "at": at, "layer": i % (count + 1), "grid": ["data", "noise"][i % 2]}
         for i, (a, b, at) in enumerate(points)
     ]
-    stage = stage_page.Stage(browser, address)
-    for state, there in zip(states, stage.computed(declaration, states), strict=True):
+    for state, there in zip(states, bare.computed(declaration, states), strict=True):
         mine = declaration.compute(state)._asdict()
         assert mine.keys() == there.keys()
         for key, value in mine.items():
             assert np.ravel(there[key]) == pytest.approx(np.ravel(value), rel=1e-8, abs=1e-8), (key, state)
-    assert stage.complaints == []
-    stage.close()
 
 
-def test_a_flow_in_half_precision_is_near_the_trained_one(browser, address):
+def test_a_flow_in_half_precision_is_near_the_trained_one(bare):
     """Float16 weights move places and log-densities of the flow itself, in float32, by less than a hundredth."""
     flow = FLOWS["spline"]()
     declaration = flows.declare_layers(flow)
     state = declaration.start | {"layer": 0, "p1": 0.4, "p2": 0.9}
-    stage = stage_page.Stage(browser, address)
-    there = stage.computed(declaration, [state])[0]
-    stage.close()
+    there = bare.computed(declaration, [state])[0]
     with torch.no_grad():
         z, log_det = flow.transform(torch.tensor([[0.4, 0.9]]))
     assert there["path"][-2:] == pytest.approx(z[0].tolist(), abs=0.01)
@@ -144,10 +114,10 @@ def test_a_flow_in_half_precision_is_near_the_trained_one(browser, address):
 
 def test_a_click_sets_the_point_in_the_layer_that_is_shown(put):
     stage, root = put("layers")
-    after(stage, lambda: root.locator("input[name=layer]").fill("2"))
+    stage.after(lambda: root.locator("input[name=layer]").fill("2"))
     ground = root.locator("[data-panel=plane] .ground")
     box = ground.bounding_box()
-    after(stage, lambda: stage.page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"]))
+    stage.after(lambda: stage.page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"]))
     state = stage.state()
     assert (state["layer"], state["at"]) == (2, 2)
     assert (state["p1"], state["p2"]) == pytest.approx((2, 0), abs=0.03)
@@ -155,24 +125,22 @@ def test_a_click_sets_the_point_in_the_layer_that_is_shown(put):
     hand = root.get_by_role("slider", name="point that is followed")
     place = hand.locator(".grip").bounding_box()
     assert place["x"] + place["width"] / 2 == pytest.approx(box["x"] + 0.75 * box["width"], abs=3)
-    after(stage, lambda: root.locator("input[name=layer]").fill("3"))
+    stage.after(lambda: root.locator("input[name=layer]").fill("3"))
     assert stage.state()["at"] == 2  # it is the same point, seen elsewhere
     hand.focus()
-    after(stage, lambda: stage.page.keyboard.press("ArrowUp"))
+    stage.after(lambda: stage.page.keyboard.press("ArrowUp"))
     assert stage.state()["at"] == 3
     assert root.locator("[data-panel=plane] [data-key=stops] path").count() == 4
 
 
 def test_play_goes_from_data_to_noise(put):
     stage, root = put("layers")
-    seen = {root.evaluate(PICTURE)}
+    before = root.evaluate(PICTURE)
+    stage.page.evaluate("window.met = []; model.on('change:state', () => met.push(model.get('state').layer))")
     root.get_by_role("button", name="Play: layer").click()
-    for k in (1, 2, 3):
-        stage.page.wait_for_function("k => model.get('state').layer === k", arg=k)
-        stage.page.wait_for_timeout(300)
-        seen.add(root.evaluate(PICTURE))
-    assert len(seen) == 4
     root.get_by_text("the noise, after all 3 layers").wait_for()
+    assert stage.page.evaluate("met") == [1, 2, 3]
+    assert root.evaluate(PICTURE) != before
 
 
 # W-picture -----------------------------------------------------------------------------------------------------------
@@ -182,12 +150,19 @@ def ink(stage) -> np.ndarray:
     return cells_of(stage.state()["picture"], flows.SIDE)
 
 
+def take(stage, root, name: str) -> None:
+    """Choose a pen, and wait until the picture has it in its hand, at the next frame."""
+    before = root.locator(".pad + circle").get_attribute("r")
+    root.locator("select[name=pen]").select_option(name)
+    stage.page.wait_for_function("r => document.querySelector('.pad + circle').getAttribute('r') !== r", arg=before)
+
+
 def test_the_pointer_draws(put):
     stage, root = put("picture")
     learned = root.locator("[data-panel=learned] svg").inner_html()
     root.get_by_role("button", name="Clear").click()
     stage.page.wait_for_function("!/[^0]/.test(model.get('state').picture)")
-    root.locator("select[name=pen]").select_option("thin")
+    take(stage, root, "thin")
     box = root.locator(".pad").bounding_box()
 
     def at(column, row):
@@ -201,7 +176,7 @@ def test_the_pointer_draws(put):
     assert drawn[5, 3:21].all() and drawn.sum() == 18
     root.get_by_text("your picture: 3 % ink").wait_for()
     assert root.locator("[data-panel=learned] svg").inner_html() == learned
-    root.locator("select[name=pen]").select_option("rubber")
+    take(stage, root, "rubber")
     stage.page.mouse.click(*at(10, 5))
     assert not ink(stage)[5, 9:12].any() and ink(stage)[5, 3:8].all()
     root.locator(".pad").dblclick()  # no reset
@@ -213,7 +188,7 @@ def test_the_pointer_draws(put):
 def test_the_keyboard_draws_what_the_pointer_does(put):
     stage, root = put("picture")
     root.get_by_role("button", name="Clear").click()
-    root.locator("select[name=pen]").select_option("thin")
+    take(stage, root, "thin")
     root.locator(".pad").focus()
     for key in ["ArrowUp"] * 3 + ["Space"] + ["ArrowRight"] * 2 + ["Space"] + ["Shift+ArrowRight"] * 4:
         stage.page.keyboard.press(key)  # several before the next frame
@@ -224,8 +199,9 @@ def test_the_keyboard_draws_what_the_pointer_does(put):
 def test_a_finger_draws(put):
     stage, root = put("picture", width=390, dark=False, touch=True)
     root.get_by_role("button", name="Clear").click()
+    stage.page.wait_for_function("!/[^0]/.test(model.get('state').picture)")
     root.locator(".pad").tap()
-    stage.page.wait_for_timeout(100)
+    stage.page.wait_for_function("/[^0]/.test(model.get('state').picture)")
     assert ink(stage)[10:14, 10:14].any()
 
 
@@ -234,9 +210,9 @@ def test_shapes_are_chosen_from_the_list(put):
     listed = root.get_by_label("computed beforehand")
     seen = set()
     for name, picture in flows.SHAPES.items():
-        listed.select_option(name)
-        stage.page.wait_for_function("text => model.get('state').picture === text", arg=picture)
-        stage.page.wait_for_timeout(200)
+        if stage.state()["picture"] != picture:
+            stage.after(lambda name=name: listed.select_option(name))
+        assert stage.state()["picture"] == picture
         seen.add(root.locator("[data-panel=learned] svg").inner_html())
     assert len(seen) == 3
     root.locator("[data-panel=learned] svg").dblclick()
