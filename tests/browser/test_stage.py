@@ -418,6 +418,15 @@ def test_memory_is_level(widget):
             session.send("HeapProfiler.collectGarbage")
         return session.send("Runtime.getHeapUsage")["usedSize"], session.send("Memory.getDOMCounters")["nodes"]
 
+    def level(before: tuple[float, int]) -> None:
+        """Fail unless what is used is level; what is only on its way, as on a busy machine, has 10 s to pass."""
+        for _ in range(20):
+            grown = [now - then for now, then in zip(used(), before, strict=True)]
+            if grown[0] < 1.5e6 and grown[1] < 200:
+                return
+            widget.page.wait_for_timeout(500)
+        pytest.fail(f"{grown[0]:,} bytes and {grown[1]} nodes more")
+
     names = [name for name, c in widget.declaration.controls.items() if isinstance(c, Range) and not c.when]
     ends = {name: (widget.declaration.controls[name].low, widget.declaration.controls[name].high) for name in names}
     often = next(name for name in ("mu", "mean", "u1") if name in names)
@@ -441,11 +450,9 @@ def test_memory_is_level(widget):
     before, drawn = used(), int(widget.root.get_attribute("data-drawn"))
     widget.page.evaluate(move, [ends, often, 1000])
     assert int(widget.root.get_attribute("data-drawn")) == drawn + 1000
-    after = used()
+    level(before)
     widget.page.evaluate("() => { window.requestAnimationFrame = window.frame; delete window.drawNow; }")
     widget.page.evaluate(AGAIN, 3)
     first = used()
     widget.page.evaluate(AGAIN, 20)
-    last = used()
-    for (bytes_before, nodes_before), (bytes_after, nodes_after) in ((before, after), (first, last)):
-        assert bytes_after - bytes_before < 1.5e6 and nodes_after - nodes_before < 200
+    level(first)
